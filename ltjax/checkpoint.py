@@ -1,0 +1,85 @@
+"""Saving and restoring a run: the only file that names Orbax."""
+
+import pathlib
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from ltjax.errors import UserError
+from ltjax.learner import PyTree
+
+
+class Position(NamedTuple):
+    """Where a run stands: a phase, and the updates done in it."""
+
+    phase: int
+    step: int
+    seconds: float  # that training has taken so far
+
+
+class Checkpoints:
+    """The checkpoints of one run, newest last; the newest two are kept.
+
+    A save is asynchronous and becomes visible when it is whole: a run killed in the middle of one
+    goes on from the one before.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        # Orbax reports a relative path only when it saves, in another thread.
+        self._manager = ocp.CheckpointManager(
+            folder.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preservation_policy.LatestN(2), enable_async_checkpointing=True
+            ),
+        )
+
+    def save(self, number: int, state: PyTree, position: Position) -> None:
+        """Save the state under a number that grows with the run; a number there is left as it is."""
+        if number in self._manager.all_steps():
+            return
+        saved = self._manager.save(
+            number,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position._asdict())
+            ),
+            force=True,
+        )
+        assert saved, f"Orbax refused to save {number} after {self._manager.latest_step()}"
+
+    def position(self) -> Position | None:
+        """Where the newest checkpoint stands, or None if there is none."""
+        newest = self._manager.latest_step()
+        if newest is None:
+            return None
+        return Position(**self._restore(newest, position=ocp.args.JsonRestore())["position"])
+
+    def restore(self, like: PyTree) -> PyTree:
+        """The newest state, in the shapes, dtypes and shardings of `like`."""
+        newest = self._manager.latest_step()
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        return self._restore(newest, state=ocp.args.StandardRestore(target))["state"]
+
+    def stop_requested(self, number: int) -> bool:
+        """Whether the cluster asked this job to stop; all processes agree on the answer."""
+        return self._manager.reached_preemption(number)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self, kind: type | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._manager.close()  # waits for a save under way
+
+    def _restore(self, number: int, **items: Any) -> Any:
+        try:
+            return self._manager.restore(number, args=ocp.args.Composite(**items))
+        except (ValueError, OSError, KeyError) as error:
+            folder = pathlib.Path(self._manager.directory) / str(number)
+            raise UserError(
+                f"The checkpoint {folder} cannot be read ({str(error).splitlines()[0]}). Delete "
+                f"that folder to go on from the one before, or give another --workdir."
+            ) from error

@@ -1,0 +1,90 @@
+"""Named choices: a row of a table, picked by name and given its options, both checked at once.
+
+A config says `sampler = dict(name="power", q=0.5)`; the table is a plain dict of functions whose
+keyword-only arguments are the options, with their types and defaults.
+"""
+
+import difflib
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ltjax.errors import UserError
+
+
+def choose(table: Mapping[str, Callable], field: str, name: str, **options: Any) -> Callable:
+    """The function called `name` in `table`, with its options bound.
+
+    Args:
+      table: name -> function.
+      field: the config field that holds the choice, for messages: "sampler", "network", ...
+      name: a key of the table.
+      **options: values for the function's keyword-only arguments; ints may stand for floats.
+
+    Raises:
+      UserError: if the name or an option is unknown, missing, or has the wrong type.
+    """
+    function = pick(table, name, f"config.{field}.name")
+    known = {
+        key: parameter
+        for key, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    bound = {}
+    for key, value in options.items():
+        if key not in known:
+            takes = f"takes {', '.join(known)}" if known else "takes no options"
+            raise UserError(f"Unknown config field config.{field}.{key}: {name!r} {takes}.")
+        bound[key] = typed(value, known[key].annotation, f"config.{field}.{key}")
+    for key, parameter in known.items():
+        if key not in bound and parameter.default is inspect.Parameter.empty:
+            raise UserError(f"config.{field}.{key} is missing: {name!r} needs it.")
+    return functools.partial(function, **bound)
+
+
+def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
+    """`table[name]`.
+
+    Raises:
+      UserError: if there is no such row, naming `field` and what is known.
+    """
+    if name not in table:
+        raise UserError(f"{field} is {name!r}, which is not known{unknown_of(name, table)}.")
+    return table[name]
+
+
+def typed(value: Any, kind: type, field: str) -> Any:
+    """`value` as a `kind`; an int may stand for a float, a list for a tuple.
+
+    Raises:
+      UserError: naming `field`, the value and the type it needs.
+    """
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if kind is tuple and isinstance(value, list):
+        value = tuple(value)
+    fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    if not fits:
+        raise UserError(f"{field} is {value!r}; it must be {_TYPE_NAMES[kind]}.")
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"{field} is {value!r}; it must be a finite number.")
+    return value
+
+
+def unknown_of(name: str, known: Mapping[str, Any] | list[str]) -> str:
+    """The end of an 'unknown name' message: a guess at what was meant, then all that is known."""
+    close = difflib.get_close_matches(str(name), known, n=1)
+    guess = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"{guess}; known: {', '.join(sorted(known))}"
+
+
+_TYPE_NAMES = {
+    int: "an integer",
+    float: "a number",
+    bool: "True or False",
+    str: "a string",
+    tuple: "a tuple",
+    dict: "a group of fields",
+}

@@ -1,0 +1,1 @@
+"""Data sets, long-tailed splits, samplers and feeds."""

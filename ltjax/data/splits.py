@@ -1,0 +1,115 @@
+"""Long-tailed splits: how many training images each class keeps, and which. NumPy only."""
+
+import hashlib
+
+import numpy as np
+
+from ltjax.errors import UserError
+
+MANY, FEW = 100, 20  # many: more than 100 training images; few: fewer than 20; medium between
+
+
+def long_tailed_counts(
+    num_classes: int, largest: float, imbalance_factor: float, imbalance: str = "exp"
+) -> np.ndarray:
+    """Class sizes of a long-tailed training set.
+
+    Cui et al., CVPR 2019, section 5.1, in the form of LDAM-DRW's code (Cao et al. 2019), truncation
+    included: with f = 1 / imbalance_factor, 'exp' gives floor(largest * f^(j / (C - 1))) and 'step'
+    floor(largest) for the first half of the classes, floor(largest * f) for the rest.
+
+    Args:
+      num_classes: C, at least 2.
+      largest: images of the largest class before truncation.
+      imbalance_factor: largest count / smallest count (before truncation), at least 1.
+      imbalance: 'exp' or 'step'.
+
+    Returns:
+      i64[C], class 0 the head.
+
+    Raises:
+      UserError: if a class is left without images.
+    """
+    # The authors' code passes 1 / imbalance_factor, and truncation can tell the two apart.
+    f = 1.0 / imbalance_factor
+    j = np.arange(num_classes)
+    if imbalance == "exp":
+        sizes = [largest * f ** (k / (num_classes - 1.0)) for k in j]
+    elif imbalance == "step":
+        sizes = [largest if k < num_classes / 2 else largest * f for k in j]
+    else:
+        raise UserError(f"config.data.imbalance is {imbalance!r}; choose 'exp' or 'step'.")
+    counts = np.array([int(size) for size in sizes], np.int64)
+    if counts.min() < 1:
+        raise UserError(
+            f"config.data.imbalance_factor {imbalance_factor:g} leaves class {int(counts.argmin())} "
+            f"without training images; {largest:g} images in the head allow at most {largest:g}."
+        )
+    return counts
+
+
+def select(labels: np.ndarray, counts: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Which examples stay: the first counts[j] of class j after a shuffle of its examples.
+
+    LDAM-DRW's code exactly: one stream of NumPy's legacy generator (MT19937) goes through the
+    classes in order and shuffles each whole, the head too.
+
+    Args:
+      labels: i64[N], in the order of the source's files.
+      counts: i64[C], images to keep.
+      seed: of the generator ('rand_number' in the authors' code).
+
+    Returns:
+      i64[sum(counts)], positions in `labels`, class by class, each in shuffled order.
+    """
+    generator = np.random.RandomState(seed)  # noqa: NPY002, the published splits come from it
+    chosen = []
+    for label, count in enumerate(counts):
+        positions = np.flatnonzero(labels == label)
+        if len(positions) < count:
+            raise UserError(f"Class {label} has {len(positions)} images, {count} are needed.")
+        generator.shuffle(positions)
+        chosen.append(positions[:count])
+    return np.concatenate(chosen)
+
+
+def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a validation part from the training set: floor(share * n_j) examples of every class j.
+
+    Args:
+      labels: i64[N].
+      share: in [0, 1). A class with fewer than 1 / share images gives none.
+      seed: of the choice.
+
+    Returns:
+      (training, held out): positions in `labels`, both increasing.
+    """
+    generator = np.random.Generator(np.random.Philox(seed))
+    held = [
+        generator.permutation(positions)[: int(share * len(positions))]
+        for positions in (np.flatnonzero(labels == label) for label in np.unique(labels))
+    ]
+    held = np.sort(np.concatenate(held))
+    return np.setdiff1d(np.arange(len(labels)), held), held
+
+
+def groups(class_counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Which classes are many (> 100 training images), medium (20 to 100) and few (< 20), bool[C].
+
+    Liu et al., CVPR 2019 (OLTR), with the limits of Kang et al., ICLR 2020: 100 and 20 are medium.
+    """
+    counts = np.asarray(class_counts)
+    many, few = counts > MANY, counts < FEW
+    return {"many": many, "medium": ~many & ~few, "few": few}
+
+
+def checksum(image: np.ndarray, label: np.ndarray, index: np.ndarray) -> str:
+    """A fingerprint of a split: sha256 over pixels, labels and source positions, ordered by these.
+
+    Files of one split differ from machine to machine; what they hold does not.
+    """
+    order = np.argsort(index, kind="stable")
+    digest = hashlib.sha256()
+    for array in (index.astype("<i8"), label.astype("<i8"), image.astype(np.uint8)):
+        digest.update(array[order].tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,57 @@
+"""One pass over a split: experts predict, their softmax outputs are averaged over the expert axis."""
+
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax import lax
+
+from ltjax import mesh, metrics
+from ltjax.axes import DATA, EXPERT
+from ltjax.data.feeds import Images, evaluation_batches
+from ltjax.data.splits import groups
+from ltjax.learner import Learner, TrainState
+
+
+def evaluator(many: Learner, on: mesh.Mesh, batch_size: int) -> Callable[..., dict]:
+    """Compile an evaluation.
+
+    Args:
+      many: a learner with a leading expert axis.
+      on: the mesh that its states lie on.
+      batch_size: images per step, over all devices of the data axis.
+
+    Returns:
+      evaluate(state, images, class_counts, combine) -> dict; see metrics.summary for what is in
+      it, plus 'images_per_second'.
+    """
+    mesh.check_batch(on, batch_size, "config.eval_batch_size")
+
+    def step(state, batch):
+        logits = many.predict(state, batch)  # [E on this device, B on this device, C]
+        logits = lax.all_gather(logits, EXPERT, axis=0, tiled=True)  # [E, B, C]
+        return lax.psum(metrics.sums(logits, batch["label"], batch["mask"]), DATA)
+
+    compiled = jax.jit(mesh.over_mesh(step, on, (mesh.EXPERTS, mesh.EXAMPLES), mesh.WHOLE))
+
+    def evaluate(
+        state: TrainState, images: Images, class_counts: np.ndarray, combine: str = "probs"
+    ) -> dict:
+        start = time.perf_counter()
+        size = min(batch_size, _round_up(len(images.label), on.shape[DATA]))
+        totals = [
+            compiled(state, mesh.place(batch, on, mesh.EXAMPLES))
+            for batch in evaluation_batches(images, size)
+        ]
+        totals = [jax.tree.map(np.float64, one) for one in mesh.fetch(totals)]
+        totals = jax.tree.map(lambda *parts: sum(parts), *totals)
+        seconds = time.perf_counter() - start
+        result = metrics.summary(totals, groups(class_counts), combine)
+        return result | {"images_per_second": len(images.label) / seconds}
+
+    return evaluate
+
+
+def _round_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple

@@ -1,0 +1,124 @@
+"""What one expert is: a Method, and the Learner that trains it with an optimiser.
+
+A Method says what is learned, in pure functions of one expert and one batch; a Learner adds how
+its parameters move. Neither knows how many experts or devices there are. The mean over the batch
+is taken here and nowhere else, so that a method author never writes one.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from ltjax.axes import DATA
+
+PyTree = Any
+Batch = dict[str, Any]
+
+
+class Variables(NamedTuple):
+    """All that a method reads."""
+
+    params: dict[str, PyTree]  # moved by gradients; grouped by role: backbone, head, ...
+    stats: dict[str, PyTree]  # running statistics of batch norm, in the same groups
+    memory: PyTree = ()  # the method's own arrays: class counts, centroids, teachers, ...
+
+
+class Step(NamedTuple):
+    """What a method's loss returns."""
+
+    values: jax.Array  # f32[B], one loss per example
+    weights: jax.Array  # f32[B], ones unless the method re-weights
+    stats: PyTree
+    memory: PyTree
+    metrics: dict[str, jax.Array]  # each f32[B] or f32[]
+
+
+def keep(memory: PyTree, evaluation: dict) -> PyTree:
+    """The `after_eval` of methods that learn nothing from an evaluation."""
+    del evaluation
+    return memory
+
+
+class Method(NamedTuple):
+    """What one expert learns.
+
+    A batch is a dict: 'image' [B, H, W, channels], 'label' i32[B], 'index' i32[B] (the position in
+    the training set), and further streams nested under their names.
+    """
+
+    init: Callable[[jax.Array, Batch], Variables]  # (key, batch); every leaf in its final shape
+    loss: Callable[[Variables, Batch, jax.Array, jax.Array], Step]  # (.., key, progress in [0, 1])
+    predict: Callable[[Variables, Batch], jax.Array]  # logits f32[B, C]
+    after_eval: Callable[[PyTree, dict], PyTree] = keep  # (memory, evaluation), on the host
+    frozen: tuple[str, ...] = ()  # groups of params that stay as they are, statistics included
+
+
+class TrainState(NamedTuple):
+    """What training carries from step to step; with experts, each leaf has a leading axis [E]."""
+
+    step: jax.Array  # i32[], updates done in this phase
+    key: jax.Array  # key[], constant; each step folds its number in
+    variables: Variables
+    opt_state: PyTree
+
+
+class Learner(NamedTuple):
+    """A Method and its optimiser. With experts, the same functions over a leading axis [E]."""
+
+    init: Callable[[jax.Array, Batch], TrainState]
+    update: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+    predict: Callable[[TrainState, Batch], jax.Array]
+    after_eval: Callable[[PyTree, dict], PyTree]  # (memory, evaluation) -> memory
+
+
+def learner(method: Method, optimizer: optax.GradientTransformation, num_steps: int) -> Learner:
+    """Train `method` with `optimizer` for `num_steps` updates.
+
+    The objective is sum(values * weights) / sum(weights) over the *global* batch, as PyTorch's
+    weighted cross-entropy has it (LDAM-DRW's code relies on that), exact on any number of devices.
+    `update` runs where the axis 'data' is bound (see `ltjax.mesh.sharded`).
+    """
+
+    def init(key, batch):
+        key, init_key = jax.random.split(key)
+        variables = method.init(init_key, batch)
+        trained, _ = _split(variables.params, method.frozen)
+        return TrainState(jnp.zeros((), jnp.int32), key, variables, optimizer.init(trained))
+
+    def update(state, batch):
+        key = jax.random.fold_in(state.key, state.step)
+        progress = state.step / num_steps
+        trained, kept = _split(state.variables.params, method.frozen)
+
+        def share_of_loss(trained):
+            """This device's part of the loss: parts add up to it over 'data'."""
+            variables = state.variables._replace(params=trained | kept)
+            out = method.loss(variables, batch, key, progress)
+            return jnp.sum(out.values * out.weights) / lax.psum(jnp.sum(out.weights), DATA), out
+
+        # shard_map runs unchecked (convolutions with a custom gradient need it), and there the
+        # gradient of the local part is local: it is summed over devices here. Summing the loss
+        # inside the differentiated function instead would count it once more per device.
+        (loss, out), grads = jax.value_and_grad(share_of_loss, has_aux=True)(trained)
+        loss, grads = lax.psum((loss, grads), DATA)
+        updates, opt_state = optimizer.update(grads, state.opt_state, trained)
+        params = optax.apply_updates(trained, updates) | kept
+        variables = Variables(params, out.stats, out.memory)
+        metrics = {name: lax.pmean(jnp.mean(x), DATA) for name, x in out.metrics.items()}
+        return TrainState(state.step + 1, state.key, variables, opt_state), {"loss": loss, **metrics}
+
+    def predict(state, batch):
+        return method.predict(state.variables, batch)
+
+    return Learner(init, update, predict, method.after_eval)
+
+
+def _split(params: dict[str, PyTree], frozen: tuple[str, ...]) -> tuple[dict, dict]:
+    """The groups that gradients move, and those that stay."""
+    assert set(frozen) <= set(params), f"no groups {frozen} among {list(params)}"
+    trained = {name: group for name, group in params.items() if name not in frozen}
+    return trained, {name: params[name] for name in frozen}

@@ -1,0 +1,190 @@
+"""The training loop of one phase. It knows no method: it sees a phase and a state.
+
+The order within a step: update; every `log_every_steps` a line of metrics per expert; every
+`eval_every_epochs`, and at the end of a phase that another one follows, evaluate, then
+`after_eval`; every `save_every_epochs`, after an evaluation, at the end and when asked to stop,
+save. Nothing is logged or saved that is not finite.
+"""
+
+import pathlib
+import signal
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from ltjax import report
+from ltjax.checkpoint import Checkpoints, Position
+from ltjax.console import Display, Speed, say
+from ltjax.data.datasets import Splits
+from ltjax.data.feeds import resident
+from ltjax.evaluate import evaluator
+from ltjax.experts import independent, seeded_keys
+from ltjax.learner import TrainState
+from ltjax.mesh import EXPERT_BATCHES, EXPERTS, WHOLE, fetch, mesh_for, place, sharded
+from ltjax.phases import Info, Phase, steps_per_epoch
+from ltjax.rundir import Log
+from ltjax.settings import Settings
+from ltjax.signals import Stop
+
+
+class Stopped(Exception):
+    """The run was asked to stop by a signal, and its state is saved."""
+
+    def __init__(self, number: int, step: int, folder: pathlib.Path):
+        super().__init__(f"Stopped; saved at step {step:,} in {folder}.")
+        self.exit_code = 128 + number
+
+
+class Diverged(Exception):
+    """The loss or the state is no longer finite; the last good checkpoint is kept."""
+
+
+class Run(NamedTuple):
+    """What all phases of a run share."""
+
+    settings: Settings
+    splits: Splits
+    info: Info
+    recipe: tuple[Phase, ...]
+    folder: pathlib.Path
+    checkpoints: Checkpoints
+    log: Log
+    console: Console
+    stop: Stop
+
+
+class Loop:
+    """One phase, compiled for the devices at hand."""
+
+    def __init__(self, this: Run, phase_number: int):
+        """Compile nothing yet; programs are compiled when first called."""
+        settings, self.phase = this.settings, this.recipe[phase_number]
+        phase, self.this, self._phase_number = self.phase, this, phase_number
+        self._mesh = mesh_for(phase.num_experts, expert=settings.mesh.expert)
+        self._feed = resident(
+            this.splits.train, phase.draw, settings.seed, phase_number, phase.num_experts
+        )
+        many = independent(phase.learner, settings.mesh.experts_over)
+        self._many = sharded(many, self._mesh, self._feed.load)
+        self._evaluate = evaluator(many, self._mesh, settings.eval_batch_size)
+        self._per_epoch = steps_per_epoch(this.info, settings)
+
+    def initial(self) -> TrainState:
+        """A fresh state, every leaf in its final shape."""
+        keys = seeded_keys(self.this.settings.seed, self._phase_number, self.phase.num_experts)
+        return self._many.init(keys, self.this.info.example)
+
+    def train(self, state: TrainState, start: int, seconds: float) -> tuple[TrainState, float]:
+        """Take the steps from `start` to the end of the phase.
+
+        Args:
+          state: as `initial` gives it, or a later one; its buffers are given up.
+          start: steps already done in this phase.
+          seconds: that training took so far, in earlier phases and sessions.
+
+        Returns:
+          The last state, and the seconds that training took by now.
+
+        Raises:
+          Stopped: on Ctrl-C or SIGTERM, after saving.
+          Diverged: if something is not finite.
+        """
+        this, phase, settings = self.this, self.phase, self.this.settings
+        arrays = place(self._feed.arrays, self._mesh, WHOLE)
+        images_per_step = phase.num_experts * settings.batch_size
+        speed = Speed(images_per_step)
+        began, metrics = time.perf_counter(), None
+        follows = self._phase_number + 1 < len(this.recipe)
+        with Display(
+            this.console, phase.name, phase.num_steps, start, images_per_step
+        ) as display:
+            for step in range(start, phase.num_steps):
+                request = place(self._feed.request(step), self._mesh, EXPERT_BATCHES)
+                # One step may run while the next is prepared. A longer queue would go on running
+                # long after Ctrl-C.
+                jax.block_until_ready(metrics)
+                if metrics is not None:
+                    speed.begin(step)
+                state, metrics = self._many.update(state, arrays, request)
+
+                done, last = step + 1, step + 1 == phase.num_steps
+                stop = this.stop.signal or this.checkpoints.stop_requested(self._number(done))
+                display.advance(done)
+                if done % settings.log_every_steps == 0 or last:
+                    self._log(done, fetch(metrics), speed, display)
+                evaluate = last and follows or self._is_due(done, settings.eval_every_epochs)
+                if evaluate and (follows or not last):
+                    state = self._evaluate_and_tell(state, done)
+                if evaluate or last or stop or self._is_due(done, settings.save_every_epochs):
+                    self._save(state, done, seconds + time.perf_counter() - began)
+                    speed.pause()
+                if stop and (follows or not last):
+                    number = this.stop.signal or signal.SIGTERM
+                    raise Stopped(number, self._number(done), this.folder)
+        return state, seconds + time.perf_counter() - began
+
+    def evaluate(self, state: TrainState) -> dict[str, dict]:
+        """Evaluate on what was held out, {split: metrics.summary(...)}, the test split last."""
+        splits, settings = self.this.splits, self.this.settings
+        held_out = {"validation": splits.validation, "test": splits.test}
+        counts = self.this.info.class_counts
+        return {
+            name: self._evaluate(state, images, counts, settings.combine)
+            for name, images in held_out.items()
+            if images is not None
+        }
+
+    def _log(self, done, metrics, speed, display):
+        values = {f"train/{name}": value.tolist() for name, value in metrics.items()}
+        self._check_finite(np.isfinite(values["train/loss"]), "loss", done)
+        rate = speed.lap(done)
+        if rate is not None:
+            values["images_per_second"] = rate
+        self.this.log.write(self._number(done), **self._when(done), **values)
+        display.numbers(done, values["train/loss"], rate)
+
+    def _evaluate_and_tell(self, state, done):
+        this = self.this
+        name = "validation" if this.splits.validation else "test"
+        images = getattr(this.splits, name)
+        result = self._evaluate(state, images, this.info.class_counts, this.settings.combine)
+        memory = fetch(state.variables.memory)
+        if jax.tree.leaves(memory):
+            memory = place(self._many.many.after_eval(memory, result), self._mesh, EXPERTS)
+            state = state._replace(variables=state.variables._replace(memory=memory))
+        this.log.write(self._number(done), **self._when(done), **report.for_log(name, result))
+        say(this.console, f"epoch {done / self._per_epoch:g}: {report.one_line(name, result)}")
+        return state
+
+    def _save(self, state, done, seconds):
+        self._check_finite(fetch(self._many.is_finite(state)), "state", done)
+        position = Position(self._phase_number, done, seconds)
+        self.this.checkpoints.save(self._number(done), state, position)
+
+    def _check_finite(self, is_finite, what, done):
+        if not is_finite.all():
+            bad = np.flatnonzero(~is_finite) + 1
+            saved = self.this.checkpoints.position()
+            kept = f"the state of step {saved.step:,} is kept" if saved else "nothing was saved yet"
+            raise Diverged(
+                f"The {what} of expert {', '.join(map(str, bad))} is no longer finite at step "
+                f"{done:,} of {self.phase.name}; {kept} in {self.this.folder}. A lower "
+                f"--config.schedule.lr, with another --workdir, may help."
+            )
+
+    def _is_due(self, done, epochs):
+        return epochs > 0 and done % max(1, round(epochs * self._per_epoch)) == 0
+
+    def _number(self, done):
+        return number(self.this.recipe, self._phase_number, done)
+
+    def _when(self, done):
+        return {"phase": self.phase.name, "step": done, "epoch": done / self._per_epoch}
+
+
+def number(recipe: tuple[Phase, ...], phase: int, step: int) -> int:
+    """One number for a place in a run, growing by 1 a step and by 1 from phase to phase."""
+    return sum(earlier.num_steps + 1 for earlier in recipe[:phase]) + step

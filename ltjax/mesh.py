@@ -1,0 +1,137 @@
+"""Experts and images over devices: the only file that names a PartitionSpec.
+
+A mesh has two axes, ('expert', 'data'). Experts go to separate devices first, because then they
+need no communication; what devices remain share each expert's batch. The compiled step is
+jit over `jax.shard_map`, which is what `jax.pmap` itself is made of since JAX 0.8.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from ltjax.axes import DATA, EXPERT
+from ltjax.errors import UserError
+from ltjax.learner import Learner, PyTree
+
+# Where the leading axes of an array lie.
+EXPERTS = PartitionSpec(EXPERT)  # [E, ...]
+EXPERT_BATCHES = PartitionSpec(EXPERT, DATA)  # [E, B, ...]
+EXAMPLES = PartitionSpec(DATA)  # [B, ...], one batch that all experts see
+WHOLE = PartitionSpec()  # the same everywhere
+
+
+def mesh_for(num_experts: int, devices: Sequence[Any] | None = None, expert: int = 0) -> Mesh:
+    """The mesh of a run.
+
+    Args:
+      num_experts: E.
+      devices: the devices to use; all of them by default.
+      expert: devices along the expert axis; 0 takes gcd(E, devices), the most that divides both.
+
+    Raises:
+      UserError: if `expert` divides not both the experts and the devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    best = math.gcd(num_experts, len(devices))
+    expert = expert or best
+    if len(devices) % expert or num_experts % expert:
+        raise UserError(
+            f"config.mesh.expert is {expert}: {num_experts} experts on {len(devices)} devices "
+            f"cannot be split so; use a divisor of both, such as {best}, or 0 to have it chosen."
+        )
+    shape = (expert, len(devices) // expert)
+    return jax.make_mesh(shape, (EXPERT, DATA), devices=devices, axis_types=(AxisType.Auto,) * 2)
+
+
+def check_batch(mesh: Mesh, batch_size: int, field: str) -> None:
+    """Refuse a batch that the devices of the data axis cannot share equally.
+
+    Raises:
+      UserError: naming `field` and the nearest size that works.
+    """
+    share = mesh.shape[DATA]
+    if batch_size % share:
+        raise UserError(
+            f"{field} is {batch_size}; it is shared by {share} devices, so it must be a multiple "
+            f"of {share}, such as {-(-batch_size // share) * share}."
+        )
+
+
+class Sharded(NamedTuple):
+    """A Learner of many experts, compiled for a mesh."""
+
+    init: Callable[[jax.Array, PyTree], PyTree]  # (keys [E], example batch) -> state
+    update: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, dict]]  # (state, arrays, request)
+    is_finite: Callable[[PyTree], jax.Array]  # state -> bool[E], whether all numbers are finite
+    many: Learner
+
+
+def sharded(many: Learner, mesh: Mesh, load: Callable = lambda arrays, request: request) -> Sharded:
+    """Compile a learner of many experts over a mesh.
+
+    Args:
+      many: a learner with a leading expert axis, from `ltjax.experts.independent`.
+      mesh: from `mesh_for`.
+      load: (arrays, request) -> batch, the part of a feed that runs inside the step; the request
+        has leaves [E, B, ...], the arrays are whole on every device.
+
+    Returns:
+      Sharded; `update` donates the state that it is given.
+    """
+
+    def update(state, arrays, request):
+        return many.update(state, load(arrays, request))
+
+    return Sharded(
+        init=jax.jit(many.init, out_shardings=NamedSharding(mesh, EXPERTS)),
+        update=jax.jit(
+            over_mesh(update, mesh, (EXPERTS, WHOLE, EXPERT_BATCHES), (EXPERTS, EXPERTS)),
+            donate_argnums=0,
+        ),
+        is_finite=jax.jit(over_mesh(_is_finite, mesh, (EXPERTS,), EXPERTS)),
+        many=many,
+    )
+
+
+def _is_finite(state: PyTree) -> jax.Array:
+    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(x).reshape(len(x), -1).all(1) for x in floats]).all(0)
+
+
+def over_mesh(f: Callable, mesh: Mesh, ins: tuple, outs: Any) -> Callable:
+    """shard_map with the settings that this library needs.
+
+    check_vma is off because a convolution with its own gradient is refused under it. Then a
+    collective inside a differentiated function is its own transpose; `ltjax.learner` relies on it.
+    """
+    return jax.shard_map(f, mesh=mesh, in_specs=ins, out_specs=outs, check_vma=False)
+
+
+def place(tree: PyTree, mesh: Mesh, spec: PartitionSpec) -> PyTree:
+    """Host arrays, the same on every process, as global arrays; each device gets its part."""
+    sharding = NamedSharding(mesh, spec)
+
+    def one(x):
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
+
+    return jax.tree.map(one, tree)
+
+
+def fetch(tree: PyTree) -> PyTree:
+    """Global arrays as NumPy arrays, whole, on every process."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def wait_for_all(name: str) -> None:
+    """A barrier of all processes; nothing where there is one."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

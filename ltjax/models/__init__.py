@@ -1,0 +1,71 @@
+"""Networks: the one door to Flax. A Network is two pure functions over plain trees.
+
+`NETWORKS` is the table of architectures; a row makes a Network for a number of classes.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+
+from ltjax.choices import pick
+from ltjax.models.heads import HEADS
+from ltjax.models.resnet import CifarResNet
+
+GROUPS = ("backbone", "head")
+
+
+class Network(NamedTuple):
+    """A network as functions of its parameters.
+
+    init: (key, image [B, H, W, channels]) -> (params, stats), dicts with the groups 'backbone' and
+      'head'; only the image's shape is used.
+    apply: (variables, image, train, frozen=()) -> ((logits [B, C], features [B, D]), stats).
+      `variables` has the fields params and stats. With train, batch norm uses the batch's own
+      statistics, over all devices of the axis 'data', and returns running ones moved towards
+      them; a group in `frozen` keeps using, and returns unchanged, its running ones.
+    """
+
+    init: Callable[..., tuple[dict, dict]]
+    apply: Callable[..., tuple[tuple[jax.Array, jax.Array], dict]]
+
+
+class _Classifier(nn.Module):
+    backbone: nn.Module
+    head: nn.Module
+
+    def __call__(self, image, training):
+        features = self.backbone(image, train="backbone" in training)
+        return self.head(features), features
+
+
+def classifier_network(backbone: nn.Module, head: nn.Module) -> Network:
+    """A Network from a backbone (image, train) -> features and a head features -> logits."""
+    module = _Classifier(backbone, head)
+
+    def init(key, image):
+        variables = module.init(key, image, training=())
+        return dict(variables["params"]), dict(variables["batch_stats"])
+
+    def apply(variables, image, train, frozen=()):
+        tree = {"params": variables.params, "batch_stats": variables.stats}
+        if not train:
+            return module.apply(tree, image, training=()), variables.stats
+        training = tuple(group for group in GROUPS if group not in frozen)
+        outputs, moved = module.apply(tree, image, training=training, mutable=["batch_stats"])
+        return outputs, dict(moved["batch_stats"])
+
+    return Network(init, apply)
+
+
+def _cifar_resnet(depth: int) -> Callable[..., Network]:
+    def resnet(num_classes: int, *, head: str = "linear") -> Network:
+        make_head = pick(HEADS, head, "config.network.head")
+        return classifier_network(CifarResNet((depth - 2) // 6), make_head(num_classes))
+
+    resnet.__doc__ = f"ResNet-{depth} for small images (He et al. 2016, section 4.2)."
+    return resnet
+
+
+NETWORKS = {f"resnet{depth}": _cifar_resnet(depth) for depth in (8, 20, 32, 56)}

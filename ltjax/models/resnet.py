@@ -1,0 +1,51 @@
+"""The residual networks of long-tailed recognition."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from ltjax.models.layers import ConvNorm, add_relu
+
+WIDTHS = (16, 32, 64)
+
+
+class CifarResNet(nn.Module):
+    """ResNet for small images: a stem and three stages of basic blocks, 16, 32 and 64 wide.
+
+    He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2: 6 n + 2
+    layers with n blocks a stage, so n = 5 is ResNet-32. Shortcuts have no parameters (option A).
+    Initialisation as in LDAM-DRW's code, from which the field took its backbone.
+    """
+
+    blocks_per_stage: int
+
+    @nn.compact
+    def __call__(self, image, train):
+        """(image [B, H, W, channels], train) -> features [B, 64]."""
+        y, a, c = ConvNorm(WIDTHS[0], name="stem")(image, None, None, train)
+        x = nn.relu(a * y + c)
+        for stage, width in enumerate(WIDTHS):
+            for block in range(self.blocks_per_stage):
+                stride = 2 if stage > 0 and block == 0 else 1
+                x = Block(width, stride, name=f"stage{stage + 1}_block{block}")(x, train)
+        return x.mean((1, 2))
+
+
+class Block(nn.Module):
+    """conv - norm - relu - conv - norm, plus the shortcut, relu."""
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x, train):
+        """x [B, H, W, I] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+        y, a, c = ConvNorm(self.features, self.stride, name="conv1")(x, None, None, train)
+        y, a, c = ConvNorm(self.features, name="conv2")(y, a, c, train)
+        return add_relu(y, a, c, shortcut(x, self.features, self.stride))
+
+
+def shortcut(x, features, stride):
+    """Option A: every stride-th row and column from the first, new channels zero on both sides."""
+    x = x[:, ::stride, ::stride]
+    new = features - x.shape[-1]
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2))) if new else x

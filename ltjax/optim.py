@@ -1,0 +1,109 @@
+"""Stochastic gradient descent and its learning-rate schedules.
+
+Schedules count whole epochs, as the authors' code does: the rate is constant within an epoch.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import optax
+
+from ltjax.errors import UserError
+
+Schedule = Callable[..., object]  # step i32[] -> learning rate f32[]
+
+
+def sgd(
+    schedule: Schedule, momentum: float, nesterov: bool, weight_decay: float
+) -> optax.GradientTransformation:
+    """SGD as PyTorch defines it.
+
+    g = grad + weight_decay * p; m = momentum * m + g; p -= lr * m, or lr * (g + momentum * m) with
+    Nesterov's form. The rate multiplies after the momentum, so a change takes effect at once.
+    """
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay),
+        optax.trace(momentum, nesterov=nesterov) if momentum else optax.identity(),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
+def step(
+    num_epochs: float,
+    steps_per_epoch: int,
+    *,
+    lr: float,
+    warmup_epochs: int = 0,
+    drop_at: tuple = (0.8, 0.9),
+    drop_by: float = 0.01,
+) -> Schedule:
+    """Warm up linearly, hold, and multiply by `drop_by` at each of some fractions of training.
+
+    Cao et al., NeurIPS 2019 (LDAM-DRW), 200 epochs: lr e / 5 in the first five epochs e = 1..5,
+    then lr, lr / 100 after epoch 160, lr / 10,000 after epoch 180.
+
+    Args:
+      num_epochs: of the phase.
+      steps_per_epoch: updates in one epoch.
+      lr: the highest learning rate, above 0.
+      warmup_epochs: epochs e = 1, 2, ... with rate lr e / warmup_epochs.
+      drop_at: increasing fractions of num_epochs, each in (0, 1).
+      drop_by: factor at each drop, in (0, 1].
+    """
+    _check_rate(lr, warmup_epochs)
+    increasing = all(early < late for early, late in zip(drop_at, drop_at[1:], strict=False))
+    if not increasing or not all(_is_number(at) and 0 < at < 1 for at in drop_at):
+        raise UserError(
+            f"config.schedule.drop_at is {drop_at}; it must hold increasing fractions between 0 and 1."
+        )
+    if not 0 < drop_by <= 1:
+        raise UserError(f"config.schedule.drop_by is {drop_by}; it must be above 0, at most 1.")
+
+    def schedule(count):
+        epoch = count // steps_per_epoch  # from 0
+        drops = sum((epoch >= round(at * num_epochs)).astype(jnp.float32) for at in drop_at)
+        return _warmup(epoch, warmup_epochs) * lr * jnp.power(drop_by, drops)
+
+    return lambda count: schedule(jnp.asarray(count))
+
+
+def cosine(
+    num_epochs: float, steps_per_epoch: int, *, lr: float, warmup_epochs: int = 0
+) -> Schedule:
+    """Fall from lr to 0 along half a cosine: lr (1 + cos(pi e / E)) / 2 in epoch e = 1..E.
+
+    Loshchilov and Hutter, "SGDR", ICLR 2017, as Decoupling's code steps it (Kang et al. 2020): at
+    the start of each epoch, so the first epoch is already below lr and the last one at 0.
+
+    Args:
+      num_epochs: of the phase.
+      steps_per_epoch: updates in one epoch.
+      lr: the highest learning rate, above 0.
+      warmup_epochs: the rate is also multiplied by e / warmup_epochs in the first epochs.
+    """
+    _check_rate(lr, warmup_epochs)
+
+    def schedule(count):
+        epoch = count // steps_per_epoch  # from 0
+        falling = (1 + jnp.cos(jnp.pi * (epoch + 1) / num_epochs)) / 2
+        return _warmup(epoch, warmup_epochs) * lr * falling
+
+    return lambda count: schedule(jnp.asarray(count))
+
+
+SCHEDULES = {"step": step, "cosine": cosine}
+
+
+def _warmup(epoch, warmup_epochs):
+    return jnp.minimum(1.0, (epoch + 1) / warmup_epochs) if warmup_epochs else 1.0
+
+
+def _check_rate(lr: float, warmup_epochs: int) -> None:
+    if lr <= 0:
+        raise UserError(f"config.schedule.lr is {lr}; it must be above 0.")
+    if warmup_epochs < 0:
+        raise UserError(f"config.schedule.warmup_epochs is {warmup_epochs}; it must be at least 0.")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float)

@@ -1,0 +1,136 @@
+"""Phases: a recipe, to the training loop, is a tuple of these.
+
+A phase says what learns, how many experts of it, for how long, on which samples, and how its
+state begins. The loop cannot tell an ensemble from a single network, or stage one from stage two.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ltjax import optim
+from ltjax.choices import choose
+from ltjax.data.augment import normalize, pad_crop_flip
+from ltjax.data.datasets import Dataset
+from ltjax.data.sampling import SAMPLERS, Draw
+from ltjax.errors import UserError
+from ltjax.axes import example_keys
+from ltjax.learner import Learner, Method, TrainState, learner
+from ltjax.models import NETWORKS, Network
+from ltjax.settings import Settings
+
+
+class Info(NamedTuple):
+    """What a recipe may know of the training set."""
+
+    dataset: Dataset
+    image_shape: tuple[int, int, int]  # H, W, channels
+    labels: np.ndarray  # i64[N]
+    class_counts: np.ndarray  # i64[C]
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.class_counts)
+
+
+    @property
+    def example(self) -> dict[str, np.ndarray]:
+        """A batch of one black image, for shapes."""
+        image = np.zeros((1, *self.image_shape), np.uint8)
+        return {"image": image, "label": np.zeros(1, np.int32), "index": np.zeros(1, np.int32)}
+
+
+Begin = Callable[[TrainState, TrainState | None], TrainState]
+
+
+def fresh(state: TrainState, previous: TrainState | None) -> TrainState:
+    """Begin as initialised."""
+    del previous
+    return state
+
+
+class Phase(NamedTuple):
+    """One stage of a recipe."""
+
+    name: str
+    learner: Learner  # of one expert
+    num_experts: int
+    num_steps: int
+    draw: Draw
+    # (fresh state, state at the end of the previous phase or None) -> state. It only fills values:
+    # every leaf has its final shape before.
+    begin: Begin = fresh
+
+
+def steps_per_epoch(info: Info, settings: Settings) -> int:
+    """Updates in one epoch, ceil(N / B): the count of the authors' loaders (LDAM-DRW)."""
+    return math.ceil(len(info.labels) / settings.batch_size)
+
+
+def phase(settings: Settings, info: Info, method: Method, num_experts: int) -> Phase:
+    """The usual phase: the config's sampler, augmentation, optimiser, schedule and length.
+
+    Raises:
+      UserError: if the training set is smaller than a batch, or an option is wrong.
+    """
+    if len(info.labels) < settings.batch_size:
+        raise UserError(
+            f"config.batch_size is {settings.batch_size}, but there are only {len(info.labels)} "
+            f"training images; choose at most that many."
+        )
+    per_epoch = steps_per_epoch(info, settings)
+    make_schedule = choose(optim.SCHEDULES, "schedule", **settings.schedule)
+    optimizer = optim.sgd(
+        make_schedule(settings.num_epochs, per_epoch),
+        momentum=settings.optimizer.momentum,
+        nesterov=settings.optimizer.nesterov,
+        weight_decay=settings.optimizer.weight_decay,
+    )
+    num_steps = max(1, round(settings.num_epochs * per_epoch))
+    sampler = choose(SAMPLERS, "sampler", **settings.sampler)
+    return Phase(
+        name="train",
+        learner=learner(on_images(method, info.dataset, settings.augment), optimizer, num_steps),
+        num_experts=num_experts,
+        num_steps=num_steps,
+        draw=sampler(info.labels, settings.batch_size),
+    )
+
+
+def network(settings: Settings, info: Info) -> Network:
+    """The config's network for the data set's classes."""
+    return choose(NETWORKS, "network", **settings.network)(info.num_classes)
+
+
+def on_images(method: Method, dataset: Dataset, augment: bool) -> Method:
+    """Let a method that expects normalised floats read the data set's uint8 images.
+
+    In training, images are augmented first; each stream of the batch by keys of its own.
+    """
+
+    def prepared(batch, key=None):
+        out = dict(batch)
+        for number, (name, value) in enumerate(sorted(batch.items())):
+            if isinstance(value, dict):  # a stream of its own, with its own images
+                out[name] = prepared(value, None if key is None else jax.random.fold_in(key, number))
+        image = batch["image"]
+        if key is not None:
+            keys = example_keys(key, len(image))
+            image = pad_crop_flip(keys, image, dataset.pad, dataset.flip)
+        out["image"] = normalize(image, dataset.mean, dataset.std)
+        return out
+
+    def loss(variables, batch, key, progress):
+        augment_key, key = jax.random.split(key)
+        batch = prepared(batch, augment_key if augment else None)
+        return method.loss(variables, batch, key, progress)
+
+    return method._replace(
+        init=lambda key, batch: method.init(key, prepared(batch)),
+        loss=loss,
+        predict=lambda variables, batch: method.predict(variables, prepared(batch)),
+    )

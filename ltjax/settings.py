@@ -1,0 +1,157 @@
+"""What a config file says, checked and typed: the tree of settings that everything else reads.
+
+This file is the list of all config fields: their names, types, defaults, meanings and limits. A
+config (`configs/*.py`) is an ml_collections.ConfigDict with these names; whatever it leaves out
+takes the default below, and a name that is not below is an error.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from ltjax.choices import typed, unknown_of
+from ltjax.errors import UserError
+
+
+def limited(default: Any, at_least: float | None = None, above: float | None = None, **more) -> Any:
+    """A field with limits: `at_least`, `above`, `below`, or `one_of`."""
+    limits = {"at_least": at_least, "above": above, **more}
+    return dataclasses.field(default=default, metadata={k: v for k, v in limits.items() if v is not None})
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which images, and how long the tail of the training set is."""
+
+    name: str = "digits"  # a row of ltjax.data.datasets.DATASETS
+    imbalance: str = limited("exp", one_of=("exp", "step"))  # how class sizes fall from head to tail
+    imbalance_factor: float = limited(1.0, at_least=1)  # largest class / smallest; 1 is balanced
+    seed: int = limited(0, at_least=0, below=2**32)  # which images of a class stay
+    validation: float = limited(0.0, at_least=0, below=1)  # share of training images held out
+    dir: str | None = None  # where TFDS keeps data sets; None: TFDS's own default
+    download: bool = False  # may TFDS download what is not prepared?
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """Stochastic gradient descent, as PyTorch's SGD defines it."""
+
+    momentum: float = limited(0.9, at_least=0, below=1)
+    nesterov: bool = True
+    weight_decay: float = limited(2e-4, at_least=0)  # on every parameter, biases and batch norm too
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """How experts and images are spread over devices."""
+
+    expert: int = limited(0, at_least=0)  # devices along the expert axis; 0: gcd(experts, devices)
+    experts_over: str = limited("auto", one_of=("auto", "vmap", "unroll", "map"))  # ltjax.experts
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """One run."""
+
+    seed: int = limited(0, at_least=0, below=2**32)  # initialisation, data order and augmentation
+    data: Data = dataclasses.field(default_factory=Data)
+    # Named choices: a name and that row's options.
+    method: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "classifier"})
+    network: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "resnet32"})
+    sampler: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "instance_balanced"})
+    schedule: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "step", "lr": 0.1})
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    num_experts: int = limited(3, at_least=1)
+    batch_size: int = limited(128, at_least=1)  # images per expert and step, over all devices
+    num_epochs: float = limited(200.0, above=0)  # an epoch is ceil(training images / batch_size) steps
+    augment: bool = True  # random shifts and flips, as the data set's row says
+    combine: str = limited("probs", one_of=("probs", "logits"))  # what the average of experts averages
+    mesh: Mesh = dataclasses.field(default_factory=Mesh)
+    eval_batch_size: int = limited(500, at_least=1)  # images per step of evaluation, over all devices
+    # These do not change what is learned, so a run may be resumed with others.
+    log_every_steps: int = limited(50, at_least=1)
+    eval_every_epochs: float = limited(0.0, at_least=0)  # 0: only at the end
+    save_every_epochs: float = limited(1.0, above=0)
+
+
+# Fields that a resumed run may change: how often things are written, and where data sets lie.
+FREE = ("log_every_steps", "eval_every_epochs", "save_every_epochs", "data.dir", "data.download")
+
+
+def settings_from(config: Mapping[str, Any]) -> Settings:
+    """Check a config and freeze it.
+
+    Args:
+      config: an ml_collections.ConfigDict, or any mapping, with the names of `Settings`.
+
+    Raises:
+      UserError: for an unknown field, a wrong type, or a value outside its limits.
+    """
+    return _read(Settings, config, "config")
+
+
+def as_dict(settings: Settings) -> dict[str, Any]:
+    """Settings as plain nested dicts, for JSON; tuples become lists."""
+    return _plain(dataclasses.asdict(settings))
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> dict[str, tuple]:
+    """{field: (old value, new value)} where two nested dicts differ, FREE fields aside."""
+    found = {}
+    for key in [*old, *(key for key in new if key not in old)]:
+        where = f"{path}{key}"
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found |= differences(before, after, f"{where}.")
+        elif before != after and where not in FREE:
+            found[where] = (before, after)
+    return found
+
+
+def _read(kind: type, config: Mapping[str, Any], path: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    values = {}
+    for name in config:
+        if name not in fields:
+            raise UserError(f"Unknown config field {path}.{name}{unknown_of(name, list(fields))}.")
+        values[name] = _value(config[name], hints[name], f"{path}.{name}")
+        _check_limits(values[name], fields[name].metadata, f"{path}.{name}")
+    return kind(**values)
+
+
+def _value(value: Any, hint: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _read(hint, _group(value, path), path)
+    if typing.get_origin(hint) is typing.get_origin(Mapping[str, Any]):
+        group = _group(value, path)
+        if not isinstance(group.get("name"), str):
+            raise UserError(f"{path} needs a name: set {path}.name.")
+        return {key: tuple(v) if isinstance(v, list) else v for key, v in group.items()}
+    if isinstance(hint, types.UnionType):  # "str | None"
+        return None if value is None else typed(value, typing.get_args(hint)[0], path)
+    return typed(value, hint, path)
+
+
+def _group(value: Any, path: str) -> dict[str, Any]:
+    value = value.to_dict() if hasattr(value, "to_dict") else value
+    return dict(typed(value, dict, path))
+
+
+def _check_limits(value: Any, limits: Mapping[str, Any], path: str) -> None:
+    if "one_of" in limits and value not in limits["one_of"]:
+        raise UserError(f"{path} is {value!r}; choose one of {', '.join(limits['one_of'])}.")
+    if "at_least" in limits and value < limits["at_least"]:
+        raise UserError(f"{path} is {value}; it must be at least {limits['at_least']}.")
+    if "above" in limits and value <= limits["above"]:
+        raise UserError(f"{path} is {value}; it must be above {limits['above']}.")
+    if "below" in limits and value >= limits["below"]:
+        raise UserError(f"{path} is {value}; it must be below {limits['below']}.")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(v) for key, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value

@@ -1,0 +1,40 @@
+"""Ctrl-C and SIGTERM as a wish to stop after the current step, so that the state can be saved."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+import jax
+
+
+class Stop:
+    """A context in which the first signal is only noted; the second one acts as it always does.
+
+    With several processes nothing is caught here: they must agree on the step at which they stop,
+    which JAX's own preemption service sees to (Checkpoints.stop_requested).
+    """
+
+    def __init__(self):
+        self.signal: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Stop":
+        alone = jax.process_count() == 1
+        if alone and threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()

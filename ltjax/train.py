@@ -1,0 +1,105 @@
+"""A run from its config to its report: settings, data, recipe, phases, evaluation."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from ltjax import report, rundir
+from ltjax.checkpoint import Checkpoints
+from ltjax.choices import choose, pick
+from ltjax.console import own_console, say
+from ltjax.data import datasets
+from ltjax.data.sampling import SAMPLERS
+from ltjax.loop import Loop, Run, number
+from ltjax.mesh import check_batch, mesh_for, wait_for_all
+from ltjax.methods import METHODS
+from ltjax.models import NETWORKS
+from ltjax.optim import SCHEDULES
+from ltjax.phases import Info, Phase
+from ltjax.settings import Settings, settings_from
+from ltjax.signals import Stop
+
+TABLES = {"method": METHODS, "network": NETWORKS, "sampler": SAMPLERS, "schedule": SCHEDULES}
+
+
+def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
+    """Train what a config says, or go on with it, and evaluate the last state.
+
+    Args:
+      config: an ml_collections.ConfigDict or any mapping with the fields of ltjax.settings.
+      workdir: the folder of the run; made if it is not there, gone on with if it is. By default
+        one under runs/ that belongs to the config.
+
+    Returns:
+      The report, as report.json in the folder has it; see ltjax.report.describe.
+
+    Raises:
+      UserError: for whatever the user can mend.
+      Stopped: on Ctrl-C or SIGTERM, after saving (ltjax.loop).
+      Diverged: if the loss is no longer finite (ltjax.loop).
+    """
+    settings = settings_from(config)
+    for field, table in TABLES.items():  # names first, before any data is read
+        choose(table, field, **getattr(settings, field))
+    pick(datasets.DATASETS, settings.data.name, "config.data.name")
+    folder = pathlib.Path(workdir) if workdir else rundir.default(settings)
+    console = own_console()
+
+    splits = _read(settings, console)
+    info = Info(splits.dataset, splits.train.image.shape[1:], splits.train.label, splits.class_counts)
+    recipe = choose(METHODS, "method", **settings.method)(settings, info)
+    _check_meshes(settings, recipe)
+    rundir.claim(folder, settings)
+
+    result = rundir.load_json(folder / rundir.REPORT)
+    if result:
+        say(console, f"This run is complete: {folder}. Give another --workdir to train anew.")
+    else:
+        with Checkpoints(folder / "checkpoints") as checkpoints, Stop() as stop:
+            saved = checkpoints.position()
+            reached = number(recipe, saved.phase, saved.step) if saved else 0
+            with rundir.Log(folder, reached) as log:
+                result = _train(
+                    Run(settings, splits, info, recipe, folder, checkpoints, log, console, stop)
+                )
+        rundir.write(folder / "report.md", report.markdown(result))
+        rundir.save_json(folder / rundir.REPORT, result)
+    console.print(report.for_console(result))
+    say(console, f"Report: {folder / 'report.md'}")
+    return result
+
+
+def _train(this: Run) -> dict:
+    say(this.console, report.headline(this.settings, this.splits, this.recipe))
+    saved = this.checkpoints.position()
+    state, seconds = None, saved.seconds if saved else 0.0
+    for phase_number in range(saved.phase if saved else 0, len(this.recipe)):
+        loop, previous, start = Loop(this, phase_number), state, 0
+        state = loop.initial()
+        if saved and saved.phase == phase_number:
+            state, start = this.checkpoints.restore(like=state), saved.step
+            say(this.console, f"Going on from step {start:,} of {this.folder}.")
+        else:
+            state = loop.phase.begin(state, previous)
+        state, seconds = loop.train(state, start, seconds)
+    rates = [event["images_per_second"] for event in this.log.read() if "images_per_second" in event]
+    return report.describe(
+        this.settings, this.splits, this.recipe, loop.evaluate(state), seconds, rates
+    )
+
+
+def _read(settings: Settings, console: Console) -> datasets.Splits:
+    if jax.process_index() == 0:
+        datasets.prepare(settings.data, tell=lambda text: say(console, text))
+    wait_for_all("data")
+    return datasets.load(settings.data)
+
+
+def _check_meshes(settings: Settings, recipe: tuple[Phase, ...]) -> None:
+    for phase in recipe:
+        mesh = mesh_for(phase.num_experts, expert=settings.mesh.expert)
+        check_batch(mesh, settings.batch_size, "config.batch_size")
+        check_batch(mesh, settings.eval_batch_size, "config.eval_batch_size")

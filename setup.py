@@ -1,0 +1,41 @@
+"""Install ltjax: `pip install -e .`, or `pip install -e '.[test]'` to run the tests."""
+
+import pathlib
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+
+setuptools.setup(
+    name="ltjax",
+    version="0.1.0",
+    description="Long-tailed visual recognition in JAX: independent experts and the field's methods",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=setuptools.find_packages(include=["ltjax", "ltjax.*"]),
+    install_requires=[
+        "absl-py>=2.1",
+        "array_record>=0.5",  # the file format that TFDS reads and writes without TensorFlow
+        "flax>=0.12",
+        "importlib_resources",  # imported by TFDS's download code, which does not declare it
+        "jax>=0.10",
+        "ml-collections>=1.1",
+        "numpy>=2.0",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.12",
+        "pillow>=10",  # decodes and encodes images for TFDS
+        "rich>=13",
+        "scikit-learn>=1.5",  # bundles the handwritten digits
+        "tensorboardX>=2.6",
+        "tensorflow-datasets>=4.9.10",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda12]>=0.10"],
+        "tpu": ["jax[tpu]>=0.10"],
+        # Preparing the stock CIFAR data sets of TFDS needs TensorFlow; nothing else does.
+        "prepare": ["tensorflow-cpu>=2.16"],
+        "test": ["ipykernel>=6", "nbmake>=1.5", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.8"],
+    },
+)
