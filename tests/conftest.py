@@ -1,0 +1,36 @@
+"""What all tests share: eight CPU devices, small data, and the way to what lies beside the project."""
+
+import os
+import pathlib
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHARED = pathlib.Path(os.environ.get("LTJAX_SHARED", ROOT.parent / "shared"))
+
+
+def golden(name):
+    """Outputs of the original authors' code, or a skip where they are not at hand."""
+    path = SHARED / "golden" / f"{name}.npz"
+    if not path.exists():
+        pytest.skip(f"no golden vectors: {path} is missing (set LTJAX_SHARED)")
+    return np.load(path, allow_pickle=False)
+
+
+@pytest.fixture
+def float64():
+    """64-bit floats for the length of a test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """A TFDS folder of this session's own."""
+    return str(tmp_path_factory.mktemp("tfds"))

@@ -1,0 +1,161 @@
+"""ResNet-32 against LDAM-DRW's own code, in float64: the tolerances are those of the golden notes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import golden
+
+from ltjax import mesh
+from ltjax.learner import Variables
+from ltjax.losses import cross_entropy
+from ltjax.models import classifier_network
+from ltjax.models.heads import Cosine, Linear
+from ltjax.models.resnet import CifarResNet
+from ltjax.optim import sgd
+
+VARIANTS = {"c10_fc": (10, Linear), "c10_norm": (10, Cosine), "c100_fc": (100, Linear)}
+VARIANTS["c100_norm"] = (100, Cosine)
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def network(variant):
+    classes, head = VARIANTS[variant]
+    # the authors' cosine head gives the bare cosines
+    return classifier_network(CifarResNet(5), head(classes, **({"scale": 1.0} if head is Cosine else {})))
+
+
+def layers():
+    """(the authors' convolution, their batch norm, our layer)."""
+    yield "conv1", "bn1", ("stem",)
+    for stage in (1, 2, 3):
+        for block in range(5):
+            for k in (1, 2):
+                theirs = f"layer{stage}.{block}"
+                yield f"{theirs}.conv{k}", f"{theirs}.bn{k}", (f"stage{stage}_block{block}", f"conv{k}")
+
+
+def ours(get, variant, buffers=True):
+    """The authors' tensors, by get(name), as our params and stats."""
+    params, stats = {}, {}
+    for conv, norm, path in layers():
+        *above, last = path
+        node = functools.reduce(lambda tree, key: tree.setdefault(key, {}), above, params)
+        node[last] = {
+            "kernel": get(f"{conv}.weight").transpose(2, 3, 1, 0),
+            "scale": get(f"{norm}.weight"),
+            "bias": get(f"{norm}.bias"),
+        }
+        if buffers:
+            node = functools.reduce(lambda tree, key: tree.setdefault(key, {}), above, stats)
+            node[last] = {"mean": get(f"{norm}.running_mean"), "var": get(f"{norm}.running_var")}
+    weight = get("linear.weight")
+    head = {"kernel": weight if "norm" in variant else weight.T}
+    if "fc" in variant:
+        head["bias"] = get("linear.bias")
+    tree = Variables({"backbone": params, "head": head}, {"backbone": stats})
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)
+
+
+def start(variant):
+    file = golden("sm_resnet32_init")
+
+    def get(name):
+        head = f"head/{variant}/{name}"
+        return file[head if head in file.files else f"backbone/{name}"]
+
+    images = jnp.asarray(file["x"].transpose(0, 1, 3, 4, 2), jnp.float64)
+    return ours(get, variant), images, file[f"targets{VARIANTS[variant][0]}"]
+
+
+def on_one_device(f, num_args):
+    one = mesh.mesh_for(1, jax.devices()[:1])
+    return jax.jit(mesh.over_mesh(f, one, (mesh.WHOLE,) * num_args, mesh.WHOLE))
+
+
+def ldam(counts):
+    """The LDAM loss that the authors trained the cosine variants with: m = 0.5, s = 30."""
+    margins = counts ** -0.25 * (0.5 / (counts ** -0.25).max())
+
+    def loss(logits, label):
+        shifted = logits - margins[label][:, None] * jax.nn.one_hot(label, len(counts))
+        return cross_entropy(30.0 * shifted, label)
+
+    return loss
+
+
+def worst(tree, other, of=lambda x, y: np.linalg.norm(x - y) / np.linalg.norm(y)):
+    """The largest relative distance between two trees' leaves."""
+    return max(jax.tree.leaves(jax.tree.map(lambda x, y: of(np.asarray(x), np.asarray(y)), tree, other)))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_logits_statistics_and_gradients_are_the_authors(variant):
+    expected = golden(f"sm_resnet32_{variant}_grad")
+    variables, images, labels = start(variant)
+    net = network(variant)
+
+    def objective(params, stats):
+        outputs, stats = net.apply(Variables(params, stats), images[0], train=True)
+        return cross_entropy(outputs[0], labels[0]).mean(), (outputs, stats)
+
+    def everything(variables):
+        evaluated, _ = net.apply(variables, images[0], train=False)
+        (loss, (trained, stats)), grads = jax.value_and_grad(objective, has_aux=True)(*variables[:2])
+        (after, _), _ = net.apply(Variables(variables.params, stats), images[0], train=False)
+        return evaluated, trained, loss, stats, grads, after
+
+    (logits, features), (train_logits, train_features), loss, stats, grads, after = on_one_device(
+        everything, 1
+    )(variables)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
+    close(logits, expected["eval_logits_f64"])
+    close(train_logits, expected["train_logits_f64"])
+    close(after, expected["eval_logits_after1_f64"])
+    close(loss, expected["ce_loss_f64"])
+    close(features, expected["eval_feature"], rtol=1e-6)  # stored in float32
+    close(train_features, expected["train_feature"], rtol=1e-6)
+    theirs = ours(lambda name: expected[f"stats1/{name}"] if "running" in name else np.ones((1,) * 4), "norm")
+    assert worst(stats, theirs.stats) < 1e-6  # stored in float32
+    assert worst(grads, ours(lambda name: expected[f"grad/{name}"], variant, buffers=False).params) < 1e-6
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_three_sgd_steps_are_the_authors(variant):
+    expected = golden(f"sm_resnet32_{variant}_sgd3")
+    variables, images, labels = start(variant)
+    net = network(variant)
+    counts = golden("sm_class_counts")[f"cifar{VARIANTS[variant][0]}/exp/100"].astype(float)
+    loss_of = ldam(jnp.asarray(counts)) if "norm" in variant else cross_entropy
+    begin = variables.params
+
+    def step(variables, opt_state, lr, image, label):
+        def objective(params):
+            (logits, _), stats = net.apply(Variables(params, variables.stats), image, train=True)
+            return loss_of(logits, label).mean(), stats
+
+        optimizer = sgd(lambda _: lr, momentum=0.9, nesterov=False, weight_decay=2e-4)
+        (loss, stats), grads = jax.value_and_grad(objective, has_aux=True)(variables.params)
+        updates, opt_state = optimizer.update(grads, opt_state, variables.params)
+        return Variables(optax.apply_updates(variables.params, updates), stats), opt_state, loss
+
+    step, evaluate = on_one_device(step, 5), jax.jit(lambda v, x: net.apply(v, x, train=False)[0][0])
+    for prefix, lr, update_tolerance in (("", 0.1, 1e-4), ("gentle/", 0.002, 5e-4)):
+        variables, losses = start(variant)[0], []
+        opt_state = sgd(lambda _: lr, 0.9, False, 2e-4).init(begin)
+        for image, label in zip(images, labels, strict=True):
+            variables, opt_state, loss = step(variables, opt_state, lr, image, label)
+            losses.append(loss)
+        np.testing.assert_allclose(losses, expected[f"{prefix}losses_f64"], rtol=1e-9)
+        logits = evaluate(variables, images[0])
+        np.testing.assert_allclose(
+            logits, expected[f"{prefix}eval_logits_after3_f64"], rtol=1e-9, atol=1e-9
+        )
+        if not prefix:
+            theirs = ours(lambda name: expected[f"param/{name}"], variant, buffers=False).params
+            moved = jax.tree.map(jnp.subtract, variables.params, begin)
+            assert worst(moved, jax.tree.map(jnp.subtract, theirs, begin)) < update_tolerance
