@@ -37,6 +37,8 @@ class Display:
 
     def __enter__(self) -> "Display":
         self._bar.start()
+        if not self._console.is_terminal:
+            say(self._console, f"{self._name}: compiling")
         return self
 
     def __exit__(

@@ -20,13 +20,13 @@ def evaluator(many: Learner, on: mesh.Mesh, batch_size: int) -> Callable[..., di
     Args:
       many: a learner with a leading expert axis.
       on: the mesh that its states lie on.
-      batch_size: images per step, over all devices of the data axis.
+      batch_size: images per step, over all devices of the data axis; rounded up to a multiple of
+        these, which changes no result.
 
     Returns:
       evaluate(state, images, class_counts, combine) -> dict; see metrics.summary for what is in
       it, plus 'images_per_second'.
     """
-    mesh.check_batch(on, batch_size, "config.eval_batch_size")
 
     def step(state, batch):
         logits = many.predict(state, batch)  # [E on this device, B on this device, C]
@@ -38,8 +38,10 @@ def evaluator(many: Learner, on: mesh.Mesh, batch_size: int) -> Callable[..., di
     def evaluate(
         state: TrainState, images: Images, class_counts: np.ndarray, combine: str = "probs"
     ) -> dict:
-        start = time.perf_counter()
-        size = min(batch_size, _round_up(len(images.label), on.shape[DATA]))
+        size = _round_up(min(batch_size, len(images.label)), on.shape[DATA])
+        first = next(evaluation_batches(images, size))
+        jax.block_until_ready(compiled(state, mesh.place(first, on, mesh.EXAMPLES)))
+        start = time.perf_counter()  # compiling is not counted
         totals = [
             compiled(state, mesh.place(batch, on, mesh.EXAMPLES))
             for batch in evaluation_batches(images, size)

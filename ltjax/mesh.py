@@ -49,17 +49,17 @@ def mesh_for(num_experts: int, devices: Sequence[Any] | None = None, expert: int
     return jax.make_mesh(shape, (EXPERT, DATA), devices=devices, axis_types=(AxisType.Auto,) * 2)
 
 
-def check_batch(mesh: Mesh, batch_size: int, field: str) -> None:
+def check_batch(mesh: Mesh, batch_size: int) -> None:
     """Refuse a batch that the devices of the data axis cannot share equally.
 
     Raises:
-      UserError: naming `field` and the nearest size that works.
+      UserError: naming the next size that works.
     """
     share = mesh.shape[DATA]
     if batch_size % share:
         raise UserError(
-            f"{field} is {batch_size}; it is shared by {share} devices, so it must be a multiple "
-            f"of {share}, such as {-(-batch_size // share) * share}."
+            f"config.batch_size is {batch_size}; each expert's batch is shared by {share} devices, "
+            f"so it must be a multiple of {share}, such as {-(-batch_size // share) * share}."
         )
 
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import io
+import math
 import os
 import pathlib
 import platform
@@ -65,7 +66,7 @@ def describe(
         },
         "splits": results,
         "steps": steps,
-        "epochs": steps * settings.batch_size / len(splits.train.label),
+        "epochs": steps / math.ceil(len(splits.train.label) / settings.batch_size),
         "cost": {
             **_network_cost(splits, recipe[-1]),
             "train_seconds": seconds,
@@ -117,7 +118,10 @@ def markdown(report: dict) -> str:
     for table in _tables(report):
         parts.append(f"## {table.title}")
         table.title, table.box = None, box.MARKDOWN
-        page = Console(file=io.StringIO(), width=200)
+        # not the console of a notebook or a terminal, whatever the surroundings say
+        page = Console(
+            file=io.StringIO(), width=200, force_jupyter=False, force_terminal=False, no_color=True
+        )
         page.print(table)
         parts.append("\n".join(line.rstrip() for line in page.file.getvalue().strip().splitlines()))
     parts.append(_facts(report))
@@ -239,6 +243,7 @@ def _table(title: str) -> Table:
         box=box.SIMPLE_HEAD,
         padding=(0, 0, 0, 1),
         pad_edge=False,
+        show_edge=False,
     )
 
 

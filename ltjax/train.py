@@ -101,5 +101,4 @@ def _read(settings: Settings, console: Console) -> datasets.Splits:
 def _check_meshes(settings: Settings, recipe: tuple[Phase, ...]) -> None:
     for phase in recipe:
         mesh = mesh_for(phase.num_experts, expert=settings.mesh.expert)
-        check_batch(mesh, settings.batch_size, "config.batch_size")
-        check_batch(mesh, settings.eval_batch_size, "config.eval_batch_size")
+        check_batch(mesh, settings.batch_size)

@@ -107,6 +107,7 @@ class _LongTailedBuilder(tfds.core.GeneratorBasedBuilder):
         counts = splits.long_tailed_counts(
             num_classes, largest, config.imbalance_factor, config.kind
         )
+        splits.check_counts(counts, config.imbalance_factor)
         chosen = splits.select(labels, counts, config.seed)
         everything = np.arange(len(test))
         rule = f"{config.kind}, imbalance factor {config.imbalance_factor:g}, seed {config.seed}"

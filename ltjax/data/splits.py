@@ -25,10 +25,7 @@ def long_tailed_counts(
       imbalance: 'exp' or 'step'.
 
     Returns:
-      i64[C], class 0 the head.
-
-    Raises:
-      UserError: if a class is left without images.
+      i64[C], class 0 the head; truncation may leave the last classes none (see check_counts).
     """
     # The authors' code passes 1 / imbalance_factor, and truncation can tell the two apart.
     f = 1.0 / imbalance_factor
@@ -39,13 +36,21 @@ def long_tailed_counts(
         sizes = [largest if k < num_classes / 2 else largest * f for k in j]
     else:
         raise UserError(f"config.data.imbalance is {imbalance!r}; choose 'exp' or 'step'.")
-    counts = np.array([int(size) for size in sizes], np.int64)
-    if counts.min() < 1:
+    return np.array([int(size) for size in sizes], np.int64)
+
+
+def check_counts(counts: np.ndarray, imbalance_factor: float) -> None:
+    """Refuse class counts with an empty class: there is nothing to learn it from.
+
+    Raises:
+      UserError: naming the first such class and the largest factor that leaves none empty.
+    """
+    empty = np.flatnonzero(np.asarray(counts) < 1)
+    if len(empty):
         raise UserError(
-            f"config.data.imbalance_factor {imbalance_factor:g} leaves class {int(counts.argmin())} "
-            f"without training images; {largest:g} images in the head allow at most {largest:g}."
+            f"config.data.imbalance_factor {imbalance_factor:g} leaves class {empty[0]} without "
+            f"training images; with {max(counts)} in the head it can be at most {max(counts)}."
         )
-    return counts
 
 
 def select(labels: np.ndarray, counts: np.ndarray, seed: int = 0) -> np.ndarray:

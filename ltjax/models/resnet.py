@@ -5,9 +5,6 @@ import jax.numpy as jnp
 
 from ltjax.models.layers import ConvNorm, add_relu
 
-WIDTHS = (16, 32, 64)
-
-
 class CifarResNet(nn.Module):
     """ResNet for small images: a stem and three stages of basic blocks, 16, 32 and 64 wide.
 
@@ -17,13 +14,14 @@ class CifarResNet(nn.Module):
     """
 
     blocks_per_stage: int
+    widths: tuple[int, ...] = (16, 32, 64)
 
     @nn.compact
     def __call__(self, image, train):
-        """(image [B, H, W, channels], train) -> features [B, 64]."""
-        y, a, c = ConvNorm(WIDTHS[0], name="stem")(image, None, None, train)
+        """(image [B, H, W, channels], train) -> features [B, widths[-1]]."""
+        y, a, c = ConvNorm(self.widths[0], name="stem")(image, None, None, train)
         x = nn.relu(a * y + c)
-        for stage, width in enumerate(WIDTHS):
+        for stage, width in enumerate(self.widths):
             for block in range(self.blocks_per_stage):
                 stride = 2 if stage > 0 and block == 0 else 1
                 x = Block(width, stride, name=f"stage{stage + 1}_block{block}")(x, train)

@@ -1,0 +1,63 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import golden
+
+from ltjax import optim
+from ltjax.errors import UserError
+
+
+def per_epoch(schedule, num_epochs, steps_per_epoch=7):
+    """The rate in every epoch, and that it does not change within one."""
+    rates = jax.vmap(schedule)(jnp.arange(num_epochs * steps_per_epoch)).reshape(num_epochs, -1)
+    assert (rates == rates[:, :1]).all()
+    return rates[:, 0]
+
+
+def test_the_step_schedule_is_ldam_drws():
+    schedule = optim.step(200, 7, lr=0.1, warmup_epochs=5, drop_at=(0.8, 0.9), drop_by=0.01)
+    expected = golden("sm_schedules")["ldam_drw_lr"]
+    np.testing.assert_allclose(per_epoch(schedule, 200), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name, epochs", [("feat90", 90), ("crt10", 10), ("lws5", 5)])
+def test_the_cosine_schedule_is_decouplings(name, epochs):
+    expected = golden("sm_schedules")[f"cbal_cosine_{name}_lr0.2"]
+    found = per_epoch(optim.cosine(epochs, 7, lr=0.2), epochs)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("nesterov, key", [(True, "sgd_nesterov"), (False, "sgd_heavyball")])
+@pytest.mark.usefixtures("float64")
+def test_sgd_is_pytorchs(nesterov, key):
+    file = golden("sm_schedules")
+    rates, grads = jnp.asarray(file["sgd/lrs"]), jnp.asarray(file["sgd/grads"])
+    optimizer = optim.sgd(
+        lambda count: rates[count],
+        momentum=float(file["sgd/momentum"]),
+        nesterov=nesterov,
+        weight_decay=float(file["sgd/weight_decay"]),
+    )
+    params = jnp.asarray(file["sgd/init"])
+    state = optimizer.init(params)
+    for grad, expected in zip(grads, file[f"{key}/params"], strict=True):
+        updates, state = optimizer.update(grad, state, params)
+        params = optax.apply_updates(params, updates)
+        np.testing.assert_allclose(params, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(lr=0.0), "lr is 0.0"),
+        (dict(lr=0.1, warmup_epochs=-1), "warmup_epochs is -1"),
+        (dict(lr=0.1, drop_at=(0.9, 0.8)), "drop_at"),
+        (dict(lr=0.1, drop_at=("a",)), "drop_at"),
+        (dict(lr=0.1, drop_by=0.0), "drop_by is 0.0"),
+    ],
+)
+def test_impossible_schedules_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        optim.step(10, 7, **options)

@@ -1,0 +1,111 @@
+"""A toy tail: four classes of 8 x 8 images, each a bright corner under noise, 40 to 5 of a class."""
+
+import jax
+import numpy as np
+
+from ltjax import mesh, optim
+from ltjax.choices import choose
+from ltjax.data.datasets import DATASETS, Splits
+from ltjax.data.feeds import Images, resident
+from ltjax.experts import independent, seeded_keys
+from ltjax.learner import learner
+from ltjax.losses import cross_entropy
+from ltjax.methods import METHODS
+from ltjax.methods.classifier import classifier
+from ltjax.models import NETWORKS, classifier_network
+from ltjax.models.heads import Linear
+from ltjax.models.resnet import CifarResNet
+from ltjax.phases import Info, on_images
+from ltjax.settings import settings_from
+
+# Five convolutions, one of them strided: all kinds of layers, and soon compiled.
+NETWORKS["toy"] = lambda num_classes: classifier_network(CifarResNet(1, (4, 8)), Linear(num_classes))
+CLASS_COUNTS = np.array([40, 20, 10, 5])
+
+
+def images(counts, seed=0):
+    rng = np.random.default_rng(seed)
+    label = np.repeat(np.arange(4), counts)
+    image = rng.integers(0, 90, (len(label), 8, 8, 1))
+    for i, corner in enumerate(label):
+        row, column = 4 * (corner // 2), 4 * (corner % 2)
+        image[i, row : row + 4, column : column + 4] += 120
+    return Images(image.astype(np.uint8), label)
+
+
+def splits():
+    train = images(CLASS_COUNTS)
+    manifest = {"train": {"rule": "a toy", "sha256": "", "class_counts": CLASS_COUNTS.tolist()}}
+    names = ["a", "b", "c", "d"]
+    test = images([9, 9, 9, 9], seed=1)
+    return Splits(DATASETS["digits"], train, None, test, names, CLASS_COUNTS, manifest)
+
+
+def settings(**fields):
+    base = dict(
+        network={"name": "toy"},
+        schedule={"name": "step", "lr": 0.05, "drop_at": ()},
+        num_experts=2,
+        batch_size=16,
+        num_epochs=8.0,
+    )
+    return settings_from(base | fields)
+
+
+def info():
+    train = splits().train
+    return Info(DATASETS["digits"], (8, 8, 1), train.label, CLASS_COUNTS)
+
+
+def phase(method="classifier", **fields):
+    """The first phase of a method's recipe on the toy tail."""
+    return choose(METHODS, "method", method)(settings(**fields), info())[0]
+
+
+class Trainer:
+    """A phase's learner for `num_experts` experts on a mesh of the first devices."""
+
+    def __init__(self, phase, num_experts, shape=(1, 1), over="map"):
+        devices = jax.devices()[: shape[0] * shape[1]]
+        self.mesh = mesh.mesh_for(num_experts, devices, expert=shape[0])
+        self.feed = resident(splits().train, phase.draw, 0, 0, num_experts)
+        self.many = independent(phase.learner, over)
+        self.sharded = mesh.sharded(self.many, self.mesh, self.feed.load)
+        self.num_experts = num_experts
+
+    def init(self, keys=None):
+        keys = seeded_keys(0, 0, self.num_experts) if keys is None else keys
+        return self.sharded.init(keys, info().example)
+
+    def update(self, state, request, images=None):
+        arrays = self.feed.arrays if images is None else self.feed.arrays | {"image": images}
+        arrays = mesh.place(arrays, self.mesh, mesh.WHOLE)
+        request = mesh.place(request, self.mesh, mesh.EXPERT_BATCHES)
+        return self.sharded.update(state, arrays, request)
+
+    def steps(self, num_steps, state=None):
+        state, losses = self.init() if state is None else state, []
+        for step in range(num_steps):
+            state, metrics = self.update(state, self.feed.request(step))
+            losses.append(metrics["loss"])
+        return state, np.stack(losses)  # [steps, E]
+
+
+def numbers(state):
+    """Everything in a state that may be compared, as NumPy arrays."""
+    return jax.device_get((state.step, state.variables, state.opt_state))
+
+
+def assert_trees_equal(tree, other):
+    jax.tree.map(np.testing.assert_array_equal, tree, other)
+
+
+def assert_trees_close(tree, other, atol):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=atol), tree, other)
+
+
+def frozen_head(info):
+    """A learner that leaves the head as it is."""
+    network = NETWORKS["toy"](info.num_classes)
+    method = on_images(classifier(network, cross_entropy, ("head",)), info.dataset, augment=True)
+    return learner(method, optim.sgd(lambda _: 0.05, 0.9, True, 1e-3), 10)
