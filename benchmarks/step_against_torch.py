@@ -8,10 +8,14 @@ cut it out of the resident uint8 images, shift and mirror, normalise, gradients,
 the path of its own training loop, the request that the host makes included. PyTorch trains the
 same networks one after another in its fast layout, `channels_last`, without torch.compile.
 
-Only ratios travel between machines. All candidates live in one process and take turns, one step of
-each a round, so that what disturbs the machine disturbs all of them; a ratio is the median over
-rounds of ltjax's time divided by PyTorch's in the same round, below 1 where ltjax is faster.
-The pixels are random, because the time of a step does not depend on what they show.
+Compare ratios, not times. All candidates live in one process and take turns, one step of each a
+round; a ratio is the median over rounds of ltjax's time divided by PyTorch's in the same round,
+below 1 where ltjax is faster. Taking turns evens out a slow drift, not another job: PyTorch's
+threads wait for one another by spinning, and two that must share a core made its step ten times
+slower where ltjax's became three times slower. Measure on an idle machine.
+
+The images are random and as many as CIFAR-100-LT has at imbalance factor 100, so no data set is
+needed: the time of a step does not depend on pixels.
 """
 
 import argparse
@@ -49,6 +53,7 @@ DATASET = DATASETS["cifar100"]
 CLASS_COUNTS = long_tailed_counts(100, largest=500, imbalance_factor=100.0)  # 10,847 images
 LR, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 2e-4
 PARAMETERS = 470_004  # of one expert; both libraries must have them
+BUSY = 0.5  # load average from which on ratios are doubtful
 WARM_UP = 3  # rounds: ltjax compiles in the first, memory settles in the others
 
 
@@ -59,6 +64,11 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     print(_machine(args.threads), flush=True)
+    load = os.getloadavg()[0]
+    if load > BUSY:
+        print(
+            f"Load average {load:.1f}: the machine is busy, do not trust ratios.", file=sys.stderr
+        )
 
     images = _random_images()
     candidates = {
@@ -163,9 +173,8 @@ def torch_augment(padded: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     mirror = torch.rand(batch, 1) < 0.5
     rows, columns = top + torch.arange(height), torch.arange(width)  # [B, H], [W]
     columns = left + torch.where(mirror, width - 1 - columns, columns)  # [B, W]
-    image = padded[
-        index[:, None, None], rows[:, :, None], columns[:, None, :]
-    ]  # [B, H, W, channels]
+    where = index[:, None, None], rows[:, :, None], columns[:, None, :]
+    image = padded[where]  # [B, H, W, channels]
     mean, std = torch.tensor(DATASET.mean), torch.tensor(DATASET.std)
     return image.float().div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
 

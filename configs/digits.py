@@ -1,6 +1,14 @@
-"""Handwritten digits, long-tailed (imbalance factor 20), three independent small experts.
+"""Handwritten digits with a long tail, three independent small experts: the whole job in a minute.
 
     python -m ltjax.main --config configs/digits.py
+
+417 training images, 124 zeros down to 6 nines (imbalance factor 20); 500 test images, 50 a digit.
+Nothing is downloaded. More experts, a longer tail:
+
+    ... --config.num_experts=5 --config.data.imbalance_factor=50
+
+Expected: RESULT
+Time: TIMEDIGITS
 """
 
 import ml_collections
@@ -9,15 +17,16 @@ import ml_collections
 def get_config():
     config = ml_collections.ConfigDict()
     config.seed = 0
-    config.data = dict(name="digits", imbalance="exp", imbalance_factor=20.0)
+    config.data = dict(name="digits", imbalance="exp", imbalance_factor=20.0, seed=0)
     config.method = dict(name="classifier", loss="cross_entropy")
     config.network = dict(name="resnet8", head="linear")
     config.sampler = dict(name="instance_balanced")
     config.num_experts = 3
-    config.batch_size = 64
-    config.num_epochs = 60
+    config.batch_size = 64  # images per expert and step
+    config.num_epochs = 60.0
     config.schedule = dict(name="cosine", lr=0.1, warmup_epochs=5)
     config.optimizer = dict(momentum=0.9, nesterov=True, weight_decay=5e-4)
+    config.combine = "probs"  # the average of softmax outputs; "logits" averages these instead
     config.log_every_steps = 70
     config.save_every_epochs = 20.0
     return config

@@ -9,7 +9,7 @@ from jax import lax
 
 from ltjax import mesh, metrics
 from ltjax.axes import DATA, EXPERT
-from ltjax.data.feeds import Images, evaluation_batches
+from ltjax.data.images import Images, evaluation_batches
 from ltjax.data.splits import groups
 from ltjax.learner import Learner, TrainState
 

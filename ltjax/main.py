@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-import warnings
+import traceback
 
 from absl import flags, logging
 from ml_collections import config_flags
@@ -17,27 +17,39 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; by default one under runs/.")
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config and stop.")
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One of several processes: call jax.distributed.initialize()."
+    "distributed", False, "One of several processes that SLURM, Kubernetes or a TPU pod started."
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "host:port of process 0, for processes that are started by hand."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Used with --coordinator.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Used with --coordinator; from 0.")
 
 
 def main(argv: list[str]) -> int:
     """Run from a command line; returns the exit code: 0, 1 diverged, 2 the user's mistake."""
     logging.set_verbosity(logging.ERROR)  # TFDS and Orbax say much that is not for users
     try:
-        flags.FLAGS(argv)
-    except Exception as error:  # noqa: BLE001, whatever a config file or an override may raise
-        return _fail(_first_line(error))
-    config = _CONFIG.value
+        rest = flags.FLAGS(argv)[1:]
+        config = _CONFIG.value
+        if config is not None:
+            config.keys()  # a file that failed to load says so when it is first looked at
+    except Exception as error:  # whatever a config file or an override may raise
+        return _fail(_what_failed(error))
+    if rest:
+        return _fail(f"What is {' '.join(rest)!r}? Options are --config, --workdir; see --help.")
     if config is None:
         return _fail("Which config? Add --config, for example --config configs/digits.py.")
     if _PRINT_CONFIG.value:
         print(config)
         return 0
-    import jax  # after the flags, so that --help and mistakes are answered at once
-
-    if _DISTRIBUTED.value:
-        jax.distributed.initialize()
+    together = _DISTRIBUTED.value or _COORDINATOR.value is not None
+    if together:
+        try:
+            _join_processes()
+        except (ValueError, RuntimeError) as error:
+            return _fail(f"--distributed or --coordinator: {_what_failed(error)}")
+    # After the flags, so that --help and mistakes are answered at once.
     from ltjax.errors import UserError
     from ltjax.loop import Diverged, Stopped
     from ltjax.train import run
@@ -52,7 +64,32 @@ def main(argv: list[str]) -> int:
         again = shlex.join(["python", "-m", "ltjax.main", *argv[1:]])
         print(f"{stopped}\nTo go on: {again}", flush=True)
         return stopped.exit_code
+    except Exception:
+        if not together:
+            raise
+        traceback.print_exc()
+        os._exit(1)  # an orderly end would wait for the others, which wait for this process
     return 0
+
+
+def _join_processes() -> None:
+    import jax
+
+    jax.distributed.initialize(
+        _COORDINATOR.value,
+        _NUM_PROCESSES.value,
+        _PROCESS_ID.value,
+        heartbeat_timeout_seconds=60,  # after which the others notice that a process is gone
+        shutdown_timeout_seconds=30,
+    )
+
+
+def _what_failed(error: Exception) -> str:
+    """The line that says what is wrong; of a config file that failed to load, the last one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return f"--config: {lines[-1]}" if "config file" in lines[0] else lines[0]
 
 
 def _fail(message: str, code: int = 2) -> int:

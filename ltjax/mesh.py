@@ -131,7 +131,10 @@ def fetch(tree: PyTree) -> PyTree:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def wait_for_all(name: str) -> None:
-    """A barrier of all processes; nothing where there is one."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+def zero_first(f: Callable[[], None]) -> None:
+    """Let process 0 call f, then the others: what it wrote is there when they look."""
+    for mine in (jax.process_index() == 0, jax.process_index() != 0):
+        if mine:
+            f()
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("zero_first")

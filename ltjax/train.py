@@ -4,7 +4,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 from rich.console import Console
 
 from ltjax import report, rundir
@@ -14,7 +13,7 @@ from ltjax.console import own_console, say
 from ltjax.data import datasets
 from ltjax.data.sampling import SAMPLERS
 from ltjax.loop import Loop, Run, number
-from ltjax.mesh import check_batch, mesh_for, wait_for_all
+from ltjax.mesh import check_batch, mesh_for, zero_first
 from ltjax.methods import METHODS
 from ltjax.models import NETWORKS
 from ltjax.optim import SCHEDULES
@@ -52,7 +51,7 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
     info = Info(splits.dataset, splits.train.image.shape[1:], splits.train.label, splits.class_counts)
     recipe = choose(METHODS, "method", **settings.method)(settings, info)
     _check_meshes(settings, recipe)
-    rundir.claim(folder, settings)
+    zero_first(lambda: rundir.claim(folder, settings))
 
     result = rundir.load_json(folder / rundir.REPORT)
     if result:
@@ -92,9 +91,7 @@ def _train(this: Run) -> dict:
 
 
 def _read(settings: Settings, console: Console) -> datasets.Splits:
-    if jax.process_index() == 0:
-        datasets.prepare(settings.data, tell=lambda text: say(console, text))
-    wait_for_all("data")
+    zero_first(lambda: datasets.prepare(settings.data, tell=lambda text: say(console, text)))
     return datasets.load(settings.data)
 
 

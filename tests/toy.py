@@ -6,7 +6,8 @@ import numpy as np
 from ltjax import mesh, optim
 from ltjax.choices import choose
 from ltjax.data.datasets import DATASETS, Splits
-from ltjax.data.feeds import Images, resident
+from ltjax.data.feeds import resident
+from ltjax.data.images import Images
 from ltjax.experts import independent, seeded_keys
 from ltjax.learner import learner
 from ltjax.losses import cross_entropy

@@ -40,8 +40,7 @@ class LongTailed(tfds.core.BuilderConfig):
 class Digits(tfds.core.GeneratorBasedBuilder):
     """1,797 handwritten digits of 8 x 8 pixels, from scikit-learn's bundled copy.
 
-    The last 50 of each class are the test split: the collection is ordered by writer, so they come
-    from other hands than the training images.
+    The last 50 images of each class are the test split, the rest is the training split.
     """
 
     VERSION = tfds.core.Version("1.0.0")

@@ -4,8 +4,8 @@ Nothing here imports TensorFlow, and nothing is downloaded unless the config ask
 """
 
 import contextlib
+import importlib.util
 import io
-import json
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from ltjax.choices import pick
 from ltjax.data import builders, splits
-from ltjax.data.feeds import Images
+from ltjax.data.images import Images
 from ltjax.errors import UserError
 from ltjax.settings import Data
 
@@ -64,7 +64,13 @@ def prepare(data: Data, tell: Callable[[str], None] = print) -> None:
     if builder.is_prepared():
         return
     source = tfds.builder(data.name, data_dir=data.dir, file_format="array_record")
-    if not source.is_prepared() and (data.download or isinstance(source, builders.Digits)):
+    ours = isinstance(source, builders.Digits)  # bundled, and written without TensorFlow
+    if not source.is_prepared() and (data.download or ours):
+        if not ours and importlib.util.find_spec("tensorflow") is None:
+            raise UserError(
+                f"TFDS prepares {data.name!r} with TensorFlow, which is not installed: "
+                f"pip install -e '.[prepare]', and run again. Training does without it."
+            )
         _prepare(source, tell)
     builders.check_readable(tfds.builder(data.name, data_dir=data.dir))
     _prepare(builder, tell)
@@ -79,7 +85,7 @@ def load(data: Data) -> Splits:
     dataset = pick(DATASETS, data.name, "config.data.name")
     builder = _builder(data)
     builders.check_readable(builder)
-    manifest = _manifest(builder)
+    manifest = builder.info.metadata["manifest"]
     train, test = (_read(builder, split, manifest[split]) for split in ("train", "test"))
     validation = None
     if data.validation:
@@ -110,21 +116,11 @@ def _prepare(builder: tfds.core.DatasetBuilder, tell: Callable[[str], None]) -> 
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints what was just told
             builder.download_and_prepare()
-    except ImportError as error:
-        raise UserError(
-            f"Preparing {builder.name!r} needs {error.name or error}: "
-            f"pip install -e '.[prepare]', and run again."
-        ) from error
     except OSError as error:
         raise UserError(
-            f"Data set {builder.name!r} could not be written to {builder.data_path}: {error}. "
-            f"Set config.data.dir to a folder that can be written."
+            f"Data set {builder.name!r} could not be prepared in {builder.data_path} ({error}). "
+            f"Is there a network, and is config.data.dir a folder that can be written?"
         ) from error
-
-
-def _manifest(builder: tfds.core.DatasetBuilder) -> dict:
-    manifest = (builder.info.metadata or {}).get("manifest")
-    return json.loads(manifest) if isinstance(manifest, str) else manifest
 
 
 def _read(builder: tfds.core.DatasetBuilder, split: str, manifest: dict) -> Images:

@@ -1,0 +1,63 @@
+"""Every config file: it says how to run it, and it trains."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from ltjax import train
+from ltjax.data import datasets
+from ltjax.data.images import Images
+from ltjax.data.splits import long_tailed_counts
+from ltjax.settings import settings_from
+
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+
+
+def read(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def mock(data):
+    """Noise in the shapes of the data set."""
+    rng = np.random.default_rng(0)
+    classes, shape = {"digits": (10, (8, 8, 1)), "cifar10": (10, (32, 32, 3))}.get(
+        data.name, (100, (32, 32, 3))
+    )
+    counts = long_tailed_counts(classes, 200.0, 20)
+
+    def noise(label):
+        return Images(rng.integers(0, 256, (len(label), *shape)).astype(np.uint8), label)
+
+    train = noise(np.repeat(np.arange(classes), counts))
+    names = [str(c) for c in range(classes)]
+    manifest = {"train": {"rule": "noise", "sha256": "", "class_counts": counts.tolist()}}
+    test = noise(np.arange(classes))
+    return datasets.Splits(datasets.DATASETS[data.name], train, None, test, names, counts, manifest)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_takes_a_step_on_noise(path, tmp_path, monkeypatch):
+    module = read(path)
+    assert f"--config configs/{path.name}" in module.__doc__
+    config = module.get_config()
+    monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
+    monkeypatch.setattr(datasets, "load", mock)
+    config.num_epochs = 1e-3
+    config.batch_size = 8
+    config.mesh = dict(experts_over="map")
+    report = train.run(config, workdir=str(tmp_path))
+    assert report["steps"] == 1 and len(report["splits"]["test"]["experts"]) == config.num_experts
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_numbers_that_may_be_fractions_are_written_as_fractions(path):
+    """A field that holds an int takes no fraction on the command line."""
+    config = read(path).get_config()
+    settings = settings_from(config)
+    for name in config:
+        assert type(config[name]) is not int or isinstance(getattr(settings, name), int), name

@@ -1,0 +1,211 @@
+"""Mistakes a user can make: each gives one line that names the value and what would work."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import tensorflow_datasets as tfds
+import toy
+from conftest import ROOT
+
+from ltjax import train
+from ltjax.data import builders, datasets
+from ltjax.errors import UserError
+from ltjax.settings import Data
+
+GOOD = dict(
+    data={"name": "digits", "imbalance_factor": 20.0},
+    method={"name": "classifier", "loss": "cross_entropy"},
+    network={"name": "resnet8", "head": "linear"},
+    sampler={"name": "instance_balanced"},
+    schedule={"name": "step", "lr": 0.1},
+    num_experts=2,
+    batch_size=16,
+    num_epochs=1.0,
+)
+
+# (what is changed, words of the message)
+MISTAKES = [
+    ({"num_expert": 3}, ["config.num_expert", "did you mean 'num_experts'"]),
+    ({"data": {"nam": "digits"}}, ["config.data.nam", "did you mean 'name'"]),
+    ({"optimizer": {"lr": 1.0}}, ["config.optimizer.lr", "momentum"]),
+    ({"mesh": {"data": 1}}, ["config.mesh.data", "expert"]),
+    ({"method": {"name": "clasifier"}}, ["config.method.name", "did you mean 'classifier'"]),
+    ({"method": {"name": "classifier", "los": "x"}}, ["config.method.los", "takes loss"]),
+    ({"method": {"name": "classifier", "loss": "hinge"}}, ["'hinge'", "cross_entropy"]),
+    ({"method": {"loss": "cross_entropy"}}, ["config.method", "needs a name"]),
+    ({"method": "classifier"}, ["config.method is 'classifier'", "group of fields"]),
+    ({"sampler": {"name": "powr"}}, ["config.sampler.name", "did you mean 'power'"]),
+    ({"sampler": {"name": "power"}}, ["config.sampler.q is missing"]),
+    ({"sampler": {"name": "power", "q": "half"}}, ["config.sampler.q is 'half'", "a number"]),
+    ({"sampler": {"name": "power", "q": 9.0}}, ["config.sampler.q is 9.0", "between"]),
+    ({"sampler": {"name": "instance_balanced", "q": 1.0}}, ["config.sampler.q", "no options"]),
+    ({"network": {"name": "resnet33"}}, ["config.network.name", "resnet32"]),
+    ({"network": {"name": "resnet8", "head": "cos"}}, ["config.network.head", "cosine"]),
+    ({"data": {"name": "cifar"}}, ["config.data.name is 'cifar'", "cifar100"]),
+    ({"data": {"name": "digits", "imbalance": "pareto"}}, ["'pareto'", "exp, step"]),
+    ({"data": {"name": "digits", "imbalance_factor": 0.5}}, ["0.5", "at least 1"]),
+    ({"data": {"name": "digits", "imbalance_factor": 500.0}}, ["500", "class 7", "at most 124"]),
+    ({"data": {"name": "digits", "validation": 1.0}}, ["config.data.validation", "below 1"]),
+    ({"data": {"name": "digits", "validation": 1e-3}}, ["0.001", "too small"]),
+    ({"data": {"name": "digits", "seed": -1}}, ["config.data.seed is -1", "at least 0"]),
+    ({"num_experts": 0}, ["config.num_experts is 0", "at least 1"]),
+    ({"num_experts": -3}, ["config.num_experts is -3"]),
+    ({"num_experts": 2.5}, ["config.num_experts is 2.5", "an integer"]),
+    ({"num_experts": "three"}, ["'three'", "an integer"]),
+    ({"num_experts": True}, ["config.num_experts is True", "an integer"]),
+    ({"batch_size": 0}, ["config.batch_size is 0"]),
+    ({"batch_size": 4096}, ["config.batch_size is 4096", "417 training images"]),
+    ({"batch_size": 18}, ["config.batch_size is 18", "4 devices", "such as 20"]),
+    ({"mesh": {"expert": 3}}, ["config.mesh.expert is 3", "2 experts on 8 devices", "such as 2"]),
+    ({"mesh": {"experts_over": "pmap"}}, ["'pmap'", "unroll"]),
+    ({"num_epochs": 0.0}, ["config.num_epochs is 0.0", "above 0"]),
+    ({"num_epochs": float("nan")}, ["config.num_epochs is nan", "finite"]),
+    ({"schedule": {"name": "linear"}}, ["config.schedule.name", "cosine"]),
+    ({"schedule": {"name": "step"}}, ["config.schedule.lr is missing"]),
+    ({"schedule": {"name": "step", "lr": 0.0}}, ["config.schedule.lr is 0.0", "above 0"]),
+    ({"schedule": {"name": "cosine", "lr": 0.1, "drop_by": 0.1}}, ["config.schedule.drop_by"]),
+    ({"schedule": {"name": "step", "lr": 0.1, "drop_at": (0.9, 0.8)}}, ["drop_at", "increasing"]),
+    ({"schedule": {"name": "step", "lr": 0.1, "drop_at": 0.8}}, ["drop_at is 0.8", "a tuple"]),
+    ({"schedule": {"name": "step", "lr": 0.1, "drop_by": 2.0}}, ["drop_by is 2.0"]),
+    ({"schedule": {"name": "step", "lr": 0.1, "warmup_epochs": -1}}, ["warmup_epochs is -1"]),
+    ({"optimizer": {"momentum": 1.0}}, ["config.optimizer.momentum is 1.0", "below 1"]),
+    ({"optimizer": {"weight_decay": -1.0}}, ["config.optimizer.weight_decay is -1.0"]),
+    ({"optimizer": {"nesterov": "yes"}}, ["config.optimizer.nesterov", "True or False"]),
+    ({"combine": "votes"}, ["config.combine is 'votes'", "probs, logits"]),
+    ({"log_every_steps": 0}, ["config.log_every_steps is 0"]),
+    ({"save_every_epochs": 0.0}, ["config.save_every_epochs is 0.0"]),
+    ({"seed": -1}, ["config.seed is -1"]),
+]
+
+
+@pytest.mark.parametrize("change, words", MISTAKES, ids=lambda value: str(value)[:60])
+def test_a_config_mistake_is_one_line_and_leaves_nothing_behind(change, words, data_dir, tmp_path):
+    config = GOOD | change
+    if isinstance(config["data"], dict):
+        config["data"] = {"dir": data_dir, **config["data"]}
+    with pytest.raises(UserError) as caught:
+        train.run(config, workdir=str(tmp_path / "run"))
+    message = str(caught.value)
+    assert "\n" not in message and all(word in message for word in words), message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def toy_data(monkeypatch):
+    monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
+    monkeypatch.setattr(datasets, "load", lambda data: toy.splits())
+
+
+def refused(workdir, **change):
+    with pytest.raises(UserError) as caught:
+        train.run(GOOD | change, workdir=str(workdir))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.usefixtures("toy_data")
+def test_a_workdir_that_is_a_file_is_refused(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("mine")
+    assert "--workdir" in refused(path) and path.read_text() == "mine"
+    assert "--workdir" in refused(path / "below")
+
+
+@pytest.mark.usefixtures("toy_data")
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    assert "not a run of ltjax" in refused(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.usefixtures("toy_data")
+def test_a_workdir_of_another_config_is_refused_with_what_differs(tmp_path):
+    from ltjax import rundir
+    from ltjax.settings import settings_from
+
+    rundir.claim(tmp_path, settings_from(GOOD))
+    message = refused(tmp_path, num_experts=4, schedule={"name": "step", "lr": 0.2})
+    assert "num_experts was 2, is 4" in message and "schedule.lr was 0.1, is 0.2" in message
+    rundir.claim(tmp_path, settings_from(GOOD | {"log_every_steps": 1}))  # decides no result
+
+
+@pytest.mark.usefixtures("toy_data")
+def test_a_broken_config_json_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    assert "cannot be used" in refused(tmp_path)
+
+
+def test_data_that_are_not_prepared_name_the_option_that_prepares_them(tmp_path):
+    message = refused(tmp_path / "run", data={"name": "cifar100", "dir": str(tmp_path)})
+    assert "'cifar100' is not prepared" in message and "--config.data.download=True" in message
+
+
+def test_preparing_cifar_without_tensorflow_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    data = {"name": "cifar100", "dir": str(tmp_path), "download": True}
+    assert "pip install -e '.[prepare]'" in refused(tmp_path / "run", data=data)
+
+
+def test_a_data_folder_that_cannot_be_written_is_named(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("")
+    message = refused(tmp_path / "run", data={"name": "digits", "dir": str(path)})
+    assert str(path) in message and "config.data.dir" in message
+
+
+def test_a_split_that_is_not_what_its_manifest_says_is_refused(tmp_path):
+    data = Data(name="digits", imbalance_factor=10.0, dir=str(tmp_path))
+    datasets.prepare(data, tell=lambda text: None)
+    datasets.load(data)
+    (path,) = pathlib.Path(tmp_path).glob("digits_lt/exp_10/*/metadata.json")
+    metadata = json.loads(path.read_text())
+    metadata["manifest"]["train"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(UserError, match=r"train split .* not what its manifest says .*sha256"):
+        datasets.load(data)
+
+
+def test_a_source_that_only_tensorflow_reads_is_refused(tmp_path, monkeypatch):
+    builder = tfds.builder("digits", data_dir=str(tmp_path), file_format="tfrecord")
+    monkeypatch.setattr(builder, "is_prepared", lambda: True)
+    with pytest.raises(UserError, match="stored as tfrecord.*config.data.dir"):
+        builders.check_readable(builder)
+
+
+BROKEN = {
+    "syntax.py": "def get_config(:\n",
+    "nothing.py": "x = 1\n",
+    "raises.py": "def get_config():\n    raise RuntimeError('no such thing')\n",
+}
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        ([], "--config"),
+        (["--config", "missing.py"], "missing.py"),
+        (["--config", "syntax.py"], "syntax"),
+        (["--config", "nothing.py"], "get_config"),
+        (["--config", "raises.py"], "no such thing"),
+        (["--confg", "x"], "confg"),
+        (["--config", "digits.py", "--config.num_experts=many"], "many"),
+        (["--config", "digits.py", "--config.nmu_experts=3"], "nmu_experts"),
+        (["--config", "digits.py", "resume"], "resume"),
+        (["--config", "digits.py", "--config.num_experts=0"], "config.num_experts is 0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_a_mistake_on_the_command_line_is_one_line_with_exit_code_2(arguments, word, tmp_path):
+    for name, text in BROKEN.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "digits.py").write_text((ROOT / "configs" / "digits.py").read_text())
+    done = subprocess.run(
+        [sys.executable, "-m", "ltjax.main", *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == "" and len(done.stderr.splitlines()) == 1, done.stdout + done.stderr
+    assert word in done.stderr and done.stderr.startswith("ltjax: ")
+    assert not (tmp_path / "runs").exists()

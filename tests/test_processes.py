@@ -1,0 +1,48 @@
+"""Two processes of four devices do what one of eight does: the stand-in for a pod."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import toy
+from conftest import ROOT
+from test_resume import last_state
+
+
+def start(folder, data_dir, devices, *more):
+    # Two steps: differences in the order of sums grow at every ReLU edge after that.
+    command = [
+        sys.executable, "-m", "ltjax.main", "--config", str(ROOT / "configs" / "digits.py"),
+        "--workdir", str(folder), f"--config.data.dir={data_dir}", "--config.num_epochs=0.28",
+        "--config.num_experts=2", *more,
+    ]  # fmt: skip
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(process):
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, said
+    return said
+
+
+def test_two_processes_train_and_evaluate_as_one(tmp_path, data_dir):
+    one = finish(start(tmp_path / "one", data_dir, 8))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    together = [f"--coordinator={address}", "--num_processes=2"]
+    processes = [
+        start(tmp_path / "two", data_dir, 4, *together, f"--process_id={i}") for i in range(2)
+    ]
+    first, second = (finish(process) for process in processes)
+    assert "average probs" in first and "average probs" not in second  # process 0 speaks
+    toy.assert_trees_close(last_state(tmp_path / "two"), last_state(tmp_path / "one"), atol=2e-6)
+
+    def tables(said):
+        return [line for line in said.splitlines() if line.startswith(("expert", "average"))]
+
+    assert tables(first) == tables(one) != []
