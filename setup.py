@@ -9,7 +9,7 @@ HERE = pathlib.Path(__file__).parent
 setuptools.setup(
     name="ltjax",
     version="0.1.0",
-    description="Long-tailed visual recognition in JAX: independent experts and the field's methods",
+    description="Long-tailed visual recognition in JAX, with independent experts",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -36,6 +36,13 @@ setuptools.setup(
         "tpu": ["jax[tpu]>=0.10"],
         # Preparing the stock CIFAR data sets of TFDS needs TensorFlow; nothing else does.
         "prepare": ["tensorflow-cpu>=2.16"],
-        "test": ["ipykernel>=6", "nbmake>=1.5", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.8"],
+        "test": [
+            "ipykernel>=6",
+            "matplotlib>=3.8",  # the notebook's plots
+            "nbmake>=1.5",
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "ruff>=0.8",
+        ],
     },
 )

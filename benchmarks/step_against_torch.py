@@ -11,8 +11,8 @@ same networks one after another in its fast layout, `channels_last`, without tor
 Compare ratios, not times. All candidates live in one process and take turns, one step of each a
 round; a ratio is the median over rounds of ltjax's time divided by PyTorch's in the same round,
 below 1 where ltjax is faster. Taking turns evens out a slow drift, not another job: PyTorch's
-threads wait for one another by spinning, and two that must share a core made its step ten times
-slower where ltjax's became three times slower. Measure on an idle machine.
+threads wait for one another by spinning, and beside other jobs on two cores its step with two
+threads took six times as long as with one, which flatters ltjax. Measure on an idle machine.
 
 The images are random and as many as CIFAR-100-LT has at imbalance factor 100, so no data set is
 needed: the time of a step does not depend on pixels.

@@ -12,10 +12,10 @@ the field's baseline, three times, averaged. Other tails and sizes:
 
 The data set must be prepared once; --config.data.download=True lets TFDS download it.
 
-Expected: one such expert is published at 70.4 to 73.2 % (six sources); the average of three has not been
-measured here for 200 epochs.
-Time: 97 steps an epoch, 19,400 in all. On 2 cores of a Zen 3 CPU that is TIME10 hours; it is made for
-an accelerator.
+Expected: one such expert is published at 70.4 to 73.2 % (six sources). The average of three has not
+been measured here for 200 epochs.
+Time: 97 steps an epoch, 19,400 in all: TIME10 hours on 2 cores of a Zen 3 CPU. It is made for an
+accelerator.
 """
 
 import ml_collections
@@ -35,6 +35,8 @@ def get_config():
     config.schedule = dict(name="step", lr=0.1, warmup_epochs=5, drop_at=(0.8, 0.9), drop_by=0.01)
     config.optimizer = dict(momentum=0.9, nesterov=True, weight_decay=2e-4)
     config.combine = "probs"  # the average of softmax outputs; "logits" averages these instead
-    config.eval_every_epochs = 10.0  # on the validation part if there is one, else on the test split
+    config.eval_every_epochs = (
+        10.0  # on the validation part if there is one, else on the test split
+    )
     config.save_every_epochs = 1.0
     return config

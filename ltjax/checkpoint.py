@@ -5,11 +5,14 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from ltjax.errors import UserError
 from ltjax.learner import PyTree
+
+FOLDER = "checkpoints"
 
 
 class Position(NamedTuple):
@@ -28,16 +31,17 @@ class Checkpoints:
     """
 
     def __init__(self, folder: pathlib.Path):
+        """Open the checkpoints in the folder of a run."""
         # Orbax reports a relative path only when it saves, in another thread.
         self._manager = ocp.CheckpointManager(
-            folder.absolute(),
+            (folder / FOLDER).absolute(),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation_policy.LatestN(2), enable_async_checkpointing=True
             ),
         )
 
     def save(self, number: int, state: PyTree, position: Position) -> None:
-        """Save the state under a number that grows with the run; a number there is left as it is."""
+        """Save under a number that grows with the run; one that is there is left as it is."""
         if number in self._manager.all_steps():
             return
         saved = self._manager.save(
@@ -83,3 +87,23 @@ class Checkpoints:
                 f"The checkpoint {folder} cannot be read ({str(error).splitlines()[0]}). Delete "
                 f"that folder to go on from the one before, or give another --workdir."
             ) from error
+
+
+def read_state(folder: str | pathlib.Path) -> dict:
+    """The newest state of a run's folder as nested dicts of NumPy arrays, on any machine.
+
+    {'step', 'key', 'variables': {'params', 'stats', 'memory'}, 'opt_state'}, each leaf with the
+    leading axis [E]; keys are given as their data, u32[E, 2].
+
+    Raises:
+      UserError: if there is no checkpoint.
+    """
+    checkpoints = pathlib.Path(folder).absolute() / FOLDER
+    numbers = [int(path.name) for path in checkpoints.glob("*") if path.name.isdigit()]
+    if not numbers:
+        raise UserError(f"There is no checkpoint in {checkpoints}.")
+    path = checkpoints / str(max(numbers)) / "state"
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        tree = reader.metadata(path).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))

@@ -1,4 +1,4 @@
-"""One pass over a split: experts predict, their softmax outputs are averaged over the expert axis."""
+"""One pass over a split: experts predict, and their softmax outputs are averaged."""
 
 import time
 from collections.abc import Callable

@@ -58,7 +58,12 @@ def over_experts(f: Callable, in_axes: tuple[int | None, ...], over: str) -> Cal
 
         def one(own):
             parts = iter(own)
-            return f(*(arg if axis is None else next(parts) for arg, axis in zip(args, in_axes, strict=True)))
+            return f(
+                *(
+                    arg if axis is None else next(parts)
+                    for arg, axis in zip(args, in_axes, strict=True)
+                )
+            )
 
         return loop(one, own)
 

@@ -109,7 +109,10 @@ def learner(method: Method, optimizer: optax.GradientTransformation, num_steps: 
         params = optax.apply_updates(trained, updates) | kept
         variables = Variables(params, out.stats, out.memory)
         metrics = {name: lax.pmean(jnp.mean(x), DATA) for name, x in out.metrics.items()}
-        return TrainState(state.step + 1, state.key, variables, opt_state), {"loss": loss, **metrics}
+        return TrainState(state.step + 1, state.key, variables, opt_state), {
+            "loss": loss,
+            **metrics,
+        }
 
     def predict(state, batch):
         return method.predict(state.variables, batch)

@@ -30,7 +30,7 @@ from ltjax.settings import Settings
 from ltjax.signals import Stop
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818, not an error
     """The run was asked to stop by a signal, and its state is saved."""
 
     def __init__(self, number: int, step: int, folder: pathlib.Path):
@@ -38,7 +38,7 @@ class Stopped(Exception):
         self.exit_code = 128 + number
 
 
-class Diverged(Exception):
+class Diverged(Exception):  # noqa: N818, what happened, not a mistake
     """The loss or the state is no longer finite; the last good checkpoint is kept."""
 
 
@@ -98,9 +98,7 @@ class Loop:
         speed = Speed(images_per_step)
         began, metrics = time.perf_counter(), None
         follows = self._phase_number + 1 < len(this.recipe)
-        with Display(
-            this.console, phase.name, phase.num_steps, start, images_per_step
-        ) as display:
+        with Display(this.console, phase.name, phase.num_steps, start, images_per_step) as display:
             for step in range(start, phase.num_steps):
                 request = place(self._feed.request(step), self._mesh, EXPERT_BATCHES)
                 # One step may run while the next is prepared. A longer queue would go on running
@@ -115,7 +113,7 @@ class Loop:
                 display.advance(done)
                 if done % settings.log_every_steps == 0 or last:
                     self._log(done, fetch(metrics), speed, display)
-                evaluate = last and follows or self._is_due(done, settings.eval_every_epochs)
+                evaluate = (last and follows) or self._is_due(done, settings.eval_every_epochs)
                 if evaluate and (follows or not last):
                     state = self._evaluate_and_tell(state, done)
                 if evaluate or last or stop or self._is_due(done, settings.save_every_epochs):

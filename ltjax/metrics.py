@@ -147,7 +147,9 @@ def _numbers(totals, m, class_groups):
         "nll": float(totals["nll"][m] / count),
         "ece": calibration_error(totals["bins"][m]),
         "brier": float(totals["brier"][m] / count),
-        "per_class": [float(x) if there else None for x, there in zip(per_class, present)],
+        "per_class": [
+            float(x) if there else None for x, there in zip(per_class, present, strict=True)
+        ],
     }
 
 

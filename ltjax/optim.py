@@ -3,6 +3,7 @@
 Schedules count whole epochs, as the authors' code does: the rate is constant within an epoch.
 """
 
+import itertools
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -51,10 +52,10 @@ def step(
       drop_by: factor at each drop, in (0, 1].
     """
     _check_rate(lr, warmup_epochs)
-    increasing = all(early < late for early, late in zip(drop_at, drop_at[1:], strict=False))
+    increasing = all(early < late for early, late in itertools.pairwise(drop_at))
     if not increasing or not all(_is_number(at) and 0 < at < 1 for at in drop_at):
         raise UserError(
-            f"config.schedule.drop_at is {drop_at}; it must hold increasing fractions between 0 and 1."
+            f"config.schedule.drop_at is {drop_at}; it must hold increasing fractions in (0, 1)."
         )
     if not 0 < drop_by <= 1:
         raise UserError(f"config.schedule.drop_by is {drop_by}; it must be above 0, at most 1.")

@@ -12,12 +12,12 @@ import jax
 import numpy as np
 
 from ltjax import optim
+from ltjax.axes import example_keys
 from ltjax.choices import choose
 from ltjax.data.augment import normalize, pad_crop_flip
 from ltjax.data.datasets import Dataset
 from ltjax.data.sampling import SAMPLERS, Draw
 from ltjax.errors import UserError
-from ltjax.axes import example_keys
 from ltjax.learner import Learner, Method, TrainState, learner
 from ltjax.models import NETWORKS, Network
 from ltjax.settings import Settings
@@ -35,7 +35,6 @@ class Info(NamedTuple):
     def num_classes(self) -> int:
         """C."""
         return len(self.class_counts)
-
 
     @property
     def example(self) -> dict[str, np.ndarray]:
@@ -116,7 +115,9 @@ def on_images(method: Method, dataset: Dataset, augment: bool) -> Method:
         out = dict(batch)
         for number, (name, value) in enumerate(sorted(batch.items())):
             if isinstance(value, dict):  # a stream of its own, with its own images
-                out[name] = prepared(value, None if key is None else jax.random.fold_in(key, number))
+                out[name] = prepared(
+                    value, None if key is None else jax.random.fold_in(key, number)
+                )
         image = batch["image"]
         if key is not None:
             keys = example_keys(key, len(image))

@@ -117,7 +117,7 @@ def markdown(report: dict) -> str:
     parts = [f"# {report['title']}", *_sentences(report)]
     for table in _tables(report):
         parts.append(f"## {table.title}")
-        table.title, table.box = None, box.MARKDOWN
+        table.title, table.box, table.show_edge = None, box.MARKDOWN, True
         # not the console of a notebook or a terminal, whatever the surroundings say
         page = Console(
             file=io.StringIO(), width=200, force_jupyter=False, force_terminal=False, no_color=True
@@ -188,7 +188,9 @@ def _facts(report: dict) -> str:
         "training images": f"{data['training_images']:,} ({data['rule']})",
         "images per class": f"{max(data['class_counts'])} to {min(data['class_counts'])}",
         "steps": f"{report['steps']:,} ({report['epochs']:g} epochs)",
-        "parameters": f"{spent['parameters_per_expert']:,} per expert, {spent['parameters']:,} in all",
+        "parameters": (
+            f"{spent['parameters_per_expert']:,} per expert, {spent['parameters']:,} in all"
+        ),
         "multiply-adds per image": (
             f"{spent['multiply_adds_per_expert']:,} per expert, {spent['multiply_adds']:,} in all"
         ),
@@ -205,7 +207,10 @@ def _facts(report: dict) -> str:
 
 def _title(settings: Settings, recipe: tuple[Phase, ...]) -> str:
     n, network = recipe[-1].num_experts, settings.network["name"]
-    experts = f"{n} independent experts" if n > 1 else "one expert"
+    if n > 1:
+        experts = f"{n} independent experts"
+    else:
+        experts = "one expert" if settings.num_experts == 1 else f"{settings.num_experts} networks"
     return f"{settings.method['name']}, {experts}, {network}"
 
 

@@ -117,6 +117,8 @@ def _scalars(name, value):
 
 
 def _check_same(theirs, ours, folder):
+    if not isinstance(theirs, dict):
+        raise UserError(f"{folder / CONFIG} is not that of a run; give another --workdir.")
     changed = differences(theirs, ours)
     if changed:
         fields = "; ".join(f"{name} was {old}, is {new}" for name, (old, new) in changed.items())

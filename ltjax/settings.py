@@ -18,7 +18,9 @@ from ltjax.errors import UserError
 def limited(default: Any, at_least: float | None = None, above: float | None = None, **more) -> Any:
     """A field with limits: `at_least`, `above`, `below`, or `one_of`."""
     limits = {"at_least": at_least, "above": above, **more}
-    return dataclasses.field(default=default, metadata={k: v for k, v in limits.items() if v is not None})
+    return dataclasses.field(
+        default=default, metadata={k: v for k, v in limits.items() if v is not None}
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,9 @@ class Data:
     """Which images, and how long the tail of the training set is."""
 
     name: str = "digits"  # a row of ltjax.data.datasets.DATASETS
-    imbalance: str = limited("exp", one_of=("exp", "step"))  # how class sizes fall from head to tail
+    imbalance: str = limited(
+        "exp", one_of=("exp", "step")
+    )  # how class sizes fall from head to tail
     imbalance_factor: float = limited(1.0, at_least=1)  # largest class / smallest; 1 is balanced
     seed: int = limited(0, at_least=0, below=2**32)  # which images of a class stay
     validation: float = limited(0.0, at_least=0, below=1)  # share of training images held out
@@ -60,16 +64,26 @@ class Settings:
     # Named choices: a name and that row's options.
     method: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "classifier"})
     network: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "resnet32"})
-    sampler: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "instance_balanced"})
-    schedule: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "step", "lr": 0.1})
+    sampler: Mapping[str, Any] = dataclasses.field(
+        default_factory=lambda: {"name": "instance_balanced"}
+    )
+    schedule: Mapping[str, Any] = dataclasses.field(
+        default_factory=lambda: {"name": "step", "lr": 0.1}
+    )
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     num_experts: int = limited(3, at_least=1)
     batch_size: int = limited(128, at_least=1)  # images per expert and step, over all devices
-    num_epochs: float = limited(200.0, above=0)  # an epoch is ceil(training images / batch_size) steps
+    num_epochs: float = limited(
+        200.0, above=0
+    )  # an epoch is ceil(training images / batch_size) steps
     augment: bool = True  # random shifts and flips, as the data set's row says
-    combine: str = limited("probs", one_of=("probs", "logits"))  # what the average of experts averages
+    combine: str = limited(
+        "probs", one_of=("probs", "logits")
+    )  # what the average of experts averages
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
-    eval_batch_size: int = limited(500, at_least=1)  # images per step of evaluation, over all devices
+    eval_batch_size: int = limited(
+        500, at_least=1
+    )  # images per step of evaluation, over all devices
     # These do not change what is learned, so a run may be resumed with others.
     log_every_steps: int = limited(50, at_least=1)
     eval_every_epochs: float = limited(0.0, at_least=0)  # 0: only at the end
@@ -103,8 +117,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") 
     for key in [*old, *(key for key in new if key not in old)]:
         where = f"{path}{key}"
         before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found |= differences(before, after, f"{where}.")
+        if isinstance(before, Mapping) or isinstance(after, Mapping):
+            found |= differences(before or {}, after or {}, f"{where}.")
         elif before != after and where not in FREE:
             found[where] = (before, after)
     return found

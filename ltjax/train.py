@@ -48,7 +48,9 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
     console = own_console()
 
     splits = _read(settings, console)
-    info = Info(splits.dataset, splits.train.image.shape[1:], splits.train.label, splits.class_counts)
+    info = Info(
+        splits.dataset, splits.train.image.shape[1:], splits.train.label, splits.class_counts
+    )
     recipe = choose(METHODS, "method", **settings.method)(settings, info)
     _check_meshes(settings, recipe)
     zero_first(lambda: rundir.claim(folder, settings))
@@ -57,7 +59,7 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
     if result:
         say(console, f"This run is complete: {folder}. Give another --workdir to train anew.")
     else:
-        with Checkpoints(folder / "checkpoints") as checkpoints, Stop() as stop:
+        with Checkpoints(folder) as checkpoints, Stop() as stop:
             saved = checkpoints.position()
             reached = number(recipe, saved.phase, saved.step) if saved else 0
             with rundir.Log(folder, reached) as log:
@@ -84,7 +86,9 @@ def _train(this: Run) -> dict:
         else:
             state = loop.phase.begin(state, previous)
         state, seconds = loop.train(state, start, seconds)
-    rates = [event["images_per_second"] for event in this.log.read() if "images_per_second" in event]
+    rates = [
+        event["images_per_second"] for event in this.log.read() if "images_per_second" in event
+    ]
     return report.describe(
         this.settings, this.splits, this.recipe, loop.evaluate(state), seconds, rates
     )

@@ -1,4 +1,4 @@
-"""What all tests share: eight CPU devices, small data, and the way to what lies beside the project."""
+"""What all tests share: eight CPU devices, and the way to what lies beside the project."""
 
 import os
 import pathlib

@@ -20,7 +20,6 @@ from ltjax.models import NETWORKS
 from ltjax.phases import on_images
 
 
-
 @functools.cache
 def trainer(method, num_experts, shape=(1, 1), over="map"):
     """Compiled once for all tests that need it."""
@@ -102,7 +101,9 @@ def test_frozen_groups_stay_bitwise_statistics_included(frozen):
             assert_trees_equal(before.params[group], after.params[group])
             assert_trees_equal(before.stats.get(group), after.stats.get(group))
         else:
-            pairs = jax.tree.map(lambda x, y: (x != y).any(), before.params[group], after.params[group])
+            pairs = jax.tree.map(
+                lambda x, y: (x != y).any(), before.params[group], after.params[group]
+            )
             assert all(jax.tree.leaves(pairs))
 
 
@@ -127,7 +128,9 @@ def test_evaluation_of_a_ragged_split_is_numpy_by_hand(method, shape):
     found = result["average"]
     assert found["accuracy"] == pytest.approx(right.mean())
     assert found["nll"] == pytest.approx(-np.log(own).mean(), rel=1e-4)
-    assert found["brier"] == pytest.approx(((average - np.eye(4)[test.label]) ** 2).sum(-1).mean(), rel=1e-4)
+    assert found["brier"] == pytest.approx(
+        ((average - np.eye(4)[test.label]) ** 2).sum(-1).mean(), rel=1e-4
+    )
     per_class = [right[test.label == c].mean() for c in range(4)]
     assert found["per_class"] == pytest.approx(per_class)
     assert found["medium"] == pytest.approx(np.mean(per_class[:2]))  # 40 and 20 images

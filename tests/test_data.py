@@ -39,7 +39,9 @@ def test_the_long_tailed_digits_are_the_rule_and_the_selection(digits, data_dir)
     counts = [124, 88, 63, 45, 32, 23, 16, 12, 8, 6]  # floor(124 * 20^(-j / 9))
     np.testing.assert_array_equal(loaded.class_counts, counts)
     np.testing.assert_array_equal(np.bincount(loaded.test.label), 50)
-    source = builders.read_encoded(tfds.builder("digits", data_dir=data_dir, file_format="array_record"), "train")
+    source = builders.read_encoded(
+        tfds.builder("digits", data_dir=data_dir, file_format="array_record"), "train"
+    )
     labels = np.array([row["label"] for row in source])
     chosen = np.sort(splits.select(labels, np.array(counts), seed=0))
     np.testing.assert_array_equal(loaded.train.image, builders.decode(source)[chosen])
@@ -68,7 +70,9 @@ def test_a_validation_part_is_cut_from_the_training_set_alone(digits, data_dir):
     data = Data(name="digits", imbalance_factor=20.0, dir=data_dir, validation=0.2)
     cut = datasets.load(data)
     assert len(cut.train.label) + len(cut.validation.label) == len(whole.train.label)
-    np.testing.assert_array_equal(np.bincount(cut.validation.label), [24, 17, 12, 9, 6, 4, 3, 2, 1, 1])
+    np.testing.assert_array_equal(
+        np.bincount(cut.validation.label), [24, 17, 12, 9, 6, 4, 3, 2, 1, 1]
+    )
     np.testing.assert_array_equal(cut.class_counts, np.bincount(cut.train.label))
     np.testing.assert_array_equal(cut.test.image, whole.test.image)
 
@@ -91,7 +95,8 @@ def test_cifar_lt_has_the_published_counts(name, classes, tmp_path):
 
 def test_tensorflow_is_not_imported(digits):
     code = (
-        "import sys; import ltjax.train; from ltjax.data import datasets; from ltjax.settings import Data;"
+        "import sys; import ltjax.train; from ltjax.data import datasets;"
+        "from ltjax.settings import Data;"
         f"datasets.load(Data(name='digits', imbalance_factor=20.0, dir={digits.dir!r}));"
         "assert 'tensorflow' not in sys.modules"
     )

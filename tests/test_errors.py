@@ -144,7 +144,7 @@ def test_data_that_are_not_prepared_name_the_option_that_prepares_them(tmp_path)
 
 
 def test_preparing_cifar_without_tensorflow_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(builders, "has_tensorflow", lambda: False)
     data = {"name": "cifar100", "dir": str(tmp_path), "download": True}
     assert "pip install -e '.[prepare]'" in refused(tmp_path / "run", data=data)
 
@@ -173,6 +173,8 @@ def test_a_source_that_only_tensorflow_reads_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(builder, "is_prepared", lambda: True)
     with pytest.raises(UserError, match="stored as tfrecord.*config.data.dir"):
         builders.check_readable(builder)
+    monkeypatch.setattr(builders, "has_tensorflow", lambda: True)
+    builders.check_readable(builder, by_tensorflow_too=True)
 
 
 BROKEN = {
@@ -203,7 +205,10 @@ def test_a_mistake_on_the_command_line_is_one_line_with_exit_code_2(arguments, w
         (tmp_path / name).write_text(text)
     (tmp_path / "digits.py").write_text((ROOT / "configs" / "digits.py").read_text())
     done = subprocess.run(
-        [sys.executable, "-m", "ltjax.main", *arguments], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-m", "ltjax.main", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2, done.stderr
     assert done.stdout == "" and len(done.stderr.splitlines()) == 1, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""ResNet-32 against LDAM-DRW's own code, in float64: the tolerances are those of the golden notes."""
+"""ResNet-32 against LDAM-DRW's own code, in float64, with the golden notes' tolerances."""
 
 import functools
 
@@ -26,7 +26,9 @@ pytestmark = pytest.mark.usefixtures("float64")
 def network(variant):
     classes, head = VARIANTS[variant]
     # the authors' cosine head gives the bare cosines
-    return classifier_network(CifarResNet(5), head(classes, **({"scale": 1.0} if head is Cosine else {})))
+    return classifier_network(
+        CifarResNet(5), head(classes, **({"scale": 1.0} if head is Cosine else {}))
+    )
 
 
 def layers():
@@ -36,7 +38,11 @@ def layers():
         for block in range(5):
             for k in (1, 2):
                 theirs = f"layer{stage}.{block}"
-                yield f"{theirs}.conv{k}", f"{theirs}.bn{k}", (f"stage{stage}_block{block}", f"conv{k}")
+                yield (
+                    f"{theirs}.conv{k}",
+                    f"{theirs}.bn{k}",
+                    (f"stage{stage}_block{block}", f"conv{k}"),
+                )
 
 
 def ours(get, variant, buffers=True):
@@ -79,7 +85,7 @@ def on_one_device(f, num_args):
 
 def ldam(counts):
     """The LDAM loss that the authors trained the cosine variants with: m = 0.5, s = 30."""
-    margins = counts ** -0.25 * (0.5 / (counts ** -0.25).max())
+    margins = counts**-0.25 * (0.5 / (counts**-0.25).max())
 
     def loss(logits, label):
         shifted = logits - margins[label][:, None] * jax.nn.one_hot(label, len(counts))
@@ -90,7 +96,9 @@ def ldam(counts):
 
 def worst(tree, other, of=lambda x, y: np.linalg.norm(x - y) / np.linalg.norm(y)):
     """The largest relative distance between two trees' leaves."""
-    return max(jax.tree.leaves(jax.tree.map(lambda x, y: of(np.asarray(x), np.asarray(y)), tree, other)))
+    return max(
+        jax.tree.leaves(jax.tree.map(lambda x, y: of(np.asarray(x), np.asarray(y)), tree, other))
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -105,7 +113,9 @@ def test_logits_statistics_and_gradients_are_the_authors(variant):
 
     def everything(variables):
         evaluated, _ = net.apply(variables, images[0], train=False)
-        (loss, (trained, stats)), grads = jax.value_and_grad(objective, has_aux=True)(*variables[:2])
+        (loss, (trained, stats)), grads = jax.value_and_grad(objective, has_aux=True)(
+            *variables[:2]
+        )
         (after, _), _ = net.apply(Variables(variables.params, stats), images[0], train=False)
         return evaluated, trained, loss, stats, grads, after
 
@@ -119,9 +129,14 @@ def test_logits_statistics_and_gradients_are_the_authors(variant):
     close(loss, expected["ce_loss_f64"])
     close(features, expected["eval_feature"], rtol=1e-6)  # stored in float32
     close(train_features, expected["train_feature"], rtol=1e-6)
-    theirs = ours(lambda name: expected[f"stats1/{name}"] if "running" in name else np.ones((1,) * 4), "norm")
+    theirs = ours(
+        lambda name: expected[f"stats1/{name}"] if "running" in name else np.ones((1,) * 4), "norm"
+    )
     assert worst(stats, theirs.stats) < 1e-6  # stored in float32
-    assert worst(grads, ours(lambda name: expected[f"grad/{name}"], variant, buffers=False).params) < 1e-6
+    assert (
+        worst(grads, ours(lambda name: expected[f"grad/{name}"], variant, buffers=False).params)
+        < 1e-6
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -143,10 +158,13 @@ def test_three_sgd_steps_are_the_authors(variant):
         updates, opt_state = optimizer.update(grads, opt_state, variables.params)
         return Variables(optax.apply_updates(variables.params, updates), stats), opt_state, loss
 
-    step, evaluate = on_one_device(step, 5), jax.jit(lambda v, x: net.apply(v, x, train=False)[0][0])
-    for prefix, lr, update_tolerance in (("", 0.1, 1e-4), ("gentle/", 0.002, 5e-4)):
+    step, evaluate = (
+        on_one_device(step, 5),
+        jax.jit(lambda v, x: net.apply(v, x, train=False)[0][0]),
+    )
+    for prefix, lr in (("", 0.1), ("gentle/", 0.002)):
         variables, losses = start(variant)[0], []
-        opt_state = sgd(lambda _: lr, 0.9, False, 2e-4).init(begin)
+        opt_state = sgd(lambda _: 0.0, 0.9, False, 2e-4).init(begin)
         for image, label in zip(images, labels, strict=True):
             variables, opt_state, loss = step(variables, opt_state, lr, image, label)
             losses.append(loss)
@@ -158,4 +176,4 @@ def test_three_sgd_steps_are_the_authors(variant):
         if not prefix:
             theirs = ours(lambda name: expected[f"param/{name}"], variant, buffers=False).params
             moved = jax.tree.map(jnp.subtract, variables.params, begin)
-            assert worst(moved, jax.tree.map(jnp.subtract, theirs, begin)) < update_tolerance
+            assert worst(moved, jax.tree.map(jnp.subtract, theirs, begin)) < 1e-4

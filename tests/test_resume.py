@@ -7,14 +7,12 @@ import subprocess
 import sys
 import time
 
-import jax
-import numpy as np
 import pytest
 import toy
 from conftest import ROOT
 
 from ltjax import loop, train
-from ltjax.checkpoint import Checkpoints
+from ltjax.checkpoint import Checkpoints, read_state
 from ltjax.data import datasets
 from ltjax.loop import Loop
 from ltjax.methods import METHODS
@@ -77,14 +75,7 @@ def run(folder, method, loops, kill_at=None):
 
             patch.setattr(loop.Display, "advance", advance)
         train.run(CONFIG | {"method": {"name": method}}, workdir=str(folder))
-    return last_state(folder)
-
-
-def last_state(folder):
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        newest = checkpoints._manager.latest_step()
-        restored = checkpoints._manager.restore(newest)
-        return jax.tree.map(np.asarray, dict(restored["state"])["variables"])
+    return read_state(folder)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +117,7 @@ def test_nan_stops_the_run_and_keeps_the_last_good_state(tmp_path):
     config = CONFIG | {"schedule": {"name": "step", "lr": 1e30, "drop_at": ()}}
     with pytest.raises(loop.Diverged, match="no longer finite"):
         train.run(config, workdir=str(tmp_path))
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.position() is None  # nothing that is not finite was saved
     assert not (tmp_path / "report.json").exists()
 
@@ -152,7 +143,9 @@ def wait_for(folder, steps):
 def test_sigkill_and_sigterm_from_outside(tmp_path, data_dir):
     """Killed twice from outside, once politely; the same command goes on each time."""
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
-    start = dict(cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    start = dict(
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     whole = subprocess.run(command(tmp_path / "whole", data_dir), **start)
     assert whole.returncode == 0, whole.stdout
     killed = tmp_path / "killed"
@@ -165,4 +158,4 @@ def test_sigkill_and_sigterm_from_outside(tmp_path, data_dir):
     assert "To go on: python -m ltjax.main --config" in said
     last = subprocess.run(command(killed, data_dir), **start)
     assert last.returncode == 0 and "Going on from step" in last.stdout, last.stdout
-    toy.assert_trees_equal(last_state(killed), last_state(tmp_path / "whole"))
+    toy.assert_trees_equal(read_state(killed), read_state(tmp_path / "whole"))

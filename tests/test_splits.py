@@ -6,7 +6,9 @@ from ltjax.data import splits
 from ltjax.errors import UserError
 
 
-@pytest.mark.parametrize("name, classes, largest", [("cifar10", 10, 5000.0), ("cifar100", 100, 500.0)])
+@pytest.mark.parametrize(
+    "name, classes, largest", [("cifar10", 10, 5000.0), ("cifar100", 100, 500.0)]
+)
 @pytest.mark.parametrize("imbalance", ["exp", "step"])
 @pytest.mark.parametrize("factor", [200, 100, 50, 20, 10])
 def test_class_counts_are_the_authors(name, classes, largest, imbalance, factor):

@@ -1,4 +1,4 @@
-"""A toy tail: four classes of 8 x 8 images, each a bright corner under noise, 40 to 5 of a class."""
+"""A toy tail: four classes of 8 x 8 images, a bright corner under noise, 40 to 5 of a class."""
 
 import jax
 import numpy as np
@@ -20,7 +20,9 @@ from ltjax.phases import Info, on_images
 from ltjax.settings import settings_from
 
 # Five convolutions, one of them strided: all kinds of layers, and soon compiled.
-NETWORKS["toy"] = lambda num_classes: classifier_network(CifarResNet(1, (4, 8)), Linear(num_classes))
+NETWORKS["toy"] = lambda num_classes: classifier_network(
+    CifarResNet(1, (4, 8)), Linear(num_classes)
+)
 CLASS_COUNTS = np.array([40, 20, 10, 5])
 
 

@@ -6,12 +6,14 @@ After `import ltjax.data.builders`, TFDS knows `digits`, `digits_lt`, `cifar10_l
     tfds.data_source("cifar100_lt/exp_100")
     tfds.data_source("cifar100_lt", builder_kwargs=dict(config=LongTailed("exp", 37.0, seed=3)))
 
-The long-tailed builders read their source from the same data_dir, which must hold it as
-array_record, the format that TFDS reads without TensorFlow.
+The long-tailed builders read their source from the same data_dir. Where TensorFlow is not
+installed, everything is stored as array_record, the one format that TFDS then writes and reads.
 """
 
 import dataclasses
+import importlib.util
 import io
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -37,7 +39,15 @@ class LongTailed(tfds.core.BuilderConfig):
         self.kind, self.imbalance_factor, self.seed = kind, imbalance_factor, seed
 
 
-class Digits(tfds.core.GeneratorBasedBuilder):
+class _Builder(tfds.core.GeneratorBasedBuilder):
+    def __init__(self, *, file_format=None, **how):
+        # Without TensorFlow, TFDS's default format can be neither written nor read.
+        if file_format is None and not has_tensorflow():
+            file_format = "array_record"
+        super().__init__(file_format=file_format, **how)
+
+
+class Digits(_Builder):
     """1,797 handwritten digits of 8 x 8 pixels, from scikit-learn's bundled copy.
 
     The last 50 images of each class are the test split, the rest is the training split.
@@ -75,11 +85,11 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             yield int(row), example
 
 
-class _LongTailedBuilder(tfds.core.GeneratorBasedBuilder):
+class _LongTailedBuilder(_Builder):
     """A balanced source with a long-tailed training split; the test split stays whole."""
 
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [
+    BUILDER_CONFIGS: ClassVar = [
         LongTailed(kind, float(factor))
         for kind in ("exp", "step")
         for factor in (100, 200, 50, 20, 10)
@@ -96,7 +106,9 @@ class _LongTailedBuilder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         del dl_manager  # the source is there, or an error
         source = self._source()
-        check_readable(source)
+        if isinstance(source, Digits) and not source.is_prepared():  # bundled: made on the way
+            source.download_and_prepare()
+        check_readable(source, by_tensorflow_too=True)
         config = self.builder_config
         train, test = (read_encoded(source, split) for split in ("train", "test"))
         labels = np.array([row["label"] for row in train])
@@ -144,8 +156,17 @@ class Cifar100Lt(_LongTailedBuilder):
     SOURCE = "cifar100"
 
 
-def check_readable(builder: tfds.core.DatasetBuilder) -> None:
-    """Refuse a data set that is not prepared, or in a format that needs TensorFlow.
+def has_tensorflow() -> bool:
+    """Whether TensorFlow is installed; it is not imported."""
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def check_readable(builder: tfds.core.DatasetBuilder, by_tensorflow_too: bool = False) -> None:
+    """Refuse a data set that is not prepared, or in a format that cannot be read.
+
+    Args:
+      builder: of the data set.
+      by_tensorflow_too: accept formats that need TensorFlow, if that is installed.
 
     Raises:
       UserError: with what to do.
@@ -157,7 +178,8 @@ def check_readable(builder: tfds.core.DatasetBuilder) -> None:
             f"prepare it, add --config.data.download=True; if it is elsewhere, set config.data.dir."
         )
     file_format = builder.info.file_format
-    if file_format is not tfds.core.FileFormat.ARRAY_RECORD:
+    readable = file_format is tfds.core.FileFormat.ARRAY_RECORD
+    if not readable and not (by_tensorflow_too and has_tensorflow()):
         raise UserError(
             f"Data set {builder.name!r} in {where} is stored as {file_format.value}, which only "
             f"TensorFlow reads; choose another config.data.dir and prepare it there as "
@@ -167,7 +189,11 @@ def check_readable(builder: tfds.core.DatasetBuilder) -> None:
 
 def read_encoded(builder: tfds.core.DatasetBuilder, split: str) -> list[dict]:
     """All examples of a split, in the order of their ids, with the images still encoded."""
-    source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    if builder.info.file_format is tfds.core.FileFormat.ARRAY_RECORD:
+        source = builder.as_data_source(split, decoders=decoders)
+    else:
+        source = tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders))
     return sorted(source, key=lambda row: row["id"])
 
 

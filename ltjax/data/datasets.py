@@ -4,7 +4,6 @@ Nothing here imports TensorFlow, and nothing is downloaded unless the config ask
 """
 
 import contextlib
-import importlib.util
 import io
 from collections.abc import Callable
 from typing import NamedTuple
@@ -64,15 +63,13 @@ def prepare(data: Data, tell: Callable[[str], None] = print) -> None:
     if builder.is_prepared():
         return
     source = tfds.builder(data.name, data_dir=data.dir, file_format="array_record")
-    ours = isinstance(source, builders.Digits)  # bundled, and written without TensorFlow
-    if not source.is_prepared() and (data.download or ours):
-        if not ours and importlib.util.find_spec("tensorflow") is None:
+    if data.download and not source.is_prepared():
+        if not builders.has_tensorflow():
             raise UserError(
                 f"TFDS prepares {data.name!r} with TensorFlow, which is not installed: "
                 f"pip install -e '.[prepare]', and run again. Training does without it."
             )
         _prepare(source, tell)
-    builders.check_readable(tfds.builder(data.name, data_dir=data.dir))
     _prepare(builder, tell)
 
 

@@ -67,7 +67,7 @@ def select(labels: np.ndarray, counts: np.ndarray, seed: int = 0) -> np.ndarray:
     Returns:
       i64[sum(counts)], positions in `labels`, class by class, each in shuffled order.
     """
-    generator = np.random.RandomState(seed)  # noqa: NPY002, the published splits come from it
+    generator = np.random.RandomState(seed)
     chosen = []
     for label, count in enumerate(counts):
         positions = np.flatnonzero(labels == label)

@@ -46,7 +46,9 @@ HEADS = {"linear": Linear, "cosine": Cosine}
 
 
 def _uniform(limit):
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -limit, limit)
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -limit, limit
+    )
 
 
 def _unit(x, axis):

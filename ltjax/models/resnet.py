@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from ltjax.models.layers import ConvNorm, add_relu
 
+
 class CifarResNet(nn.Module):
     """ResNet for small images: a stem and three stages of basic blocks, 16, 32 and 64 wide.
 

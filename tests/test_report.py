@@ -1,0 +1,128 @@
+import io
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+from rich.console import Console
+
+from ltjax import cost, metrics, report
+from ltjax.console import Display, Speed
+from ltjax.data.splits import groups
+from ltjax.learner import Variables
+from ltjax.models import NETWORKS
+
+
+def result(num_experts=3, combine="probs"):
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.arange(6), 50)
+    logits = rng.normal(size=(num_experts, 300, 6)) + 2 * np.eye(6)[label]
+    totals = metrics.sums(jnp.asarray(logits), jnp.asarray(label), jnp.ones(300))
+    totals = jax.tree.map(lambda x: np.asarray(x, np.float64), totals)
+    summary = metrics.summary(totals, groups([300, 150, 90, 60, 30, 25]), combine)
+    return summary | {"images_per_second": 100.0}
+
+
+def described(num_experts=3, combine="probs", rates=(900.0, 1100.0, 5000.0)):
+    settings = toy.settings(num_experts=num_experts)
+    recipe = (toy.phase(num_experts=num_experts),)
+    results = {"test": result(num_experts, combine)}
+    return report.describe(settings, toy.splits(), recipe, results, 12.3, list(rates))
+
+
+def shown(found, width=80):
+    page = Console(file=io.StringIO(), width=width, force_terminal=False)
+    page.print(report.for_console(found))
+    return page.file.getvalue()
+
+
+def test_the_console_tables_fit_80_columns_whole():
+    text = shown(described())
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+    assert re.search(r"expert 3 +\d+\.\d\d", text)
+    average = described()["splits"]["test"]["average"]
+    assert f"{100 * average['accuracy']:.2f}" in text
+    assert re.search(r"average probs .* none ", text)  # no few-shot class
+
+
+@pytest.mark.parametrize("surroundings", [{}, {"FORCE_COLOR": "1"}])
+def test_the_markdown_has_the_same_numbers_wherever_it_is_written(monkeypatch, surroundings):
+    for name, value in surroundings.items():
+        monkeypatch.setenv(name, value)
+    page = report.markdown(described())
+    assert "\x1b" not in page
+    rows = [line for line in page.splitlines() if line.startswith("| expert")]
+    assert len(rows) == 6
+    for one, row in zip(described()["splits"]["test"]["experts"], rows[:3], strict=True):
+        assert f"| {100 * one['accuracy']:.2f} |" in re.sub(" +", " ", row)
+
+
+def test_one_expert_has_no_average_to_speak_of():
+    assert "average" not in shown(described(num_experts=1))
+
+
+def test_the_sentence_names_the_average_that_was_chosen():
+    assert "average of softmax outputs of 3 experts" in shown(described())
+    assert "average of logits of 3 experts" in shown(described(combine="logits"))
+
+
+def test_costs_are_counted_not_guessed():
+    found = described()
+    assert found["cost"]["train_images_per_second"] == 1100.0  # the median
+    assert found["cost"]["parameters"] == 3 * found["cost"]["parameters_per_expert"]
+    assert "speed not measured" in report.markdown(described(rates=()))
+    assert found["steps"] == 8 * 5 and found["epochs"] == 8
+
+
+def test_resnet32_costs_what_the_field_says():
+    network = NETWORKS["resnet32"](100)
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    variables = Variables(*jax.eval_shape(network.init, jax.random.key(0), image))
+    assert cost.parameters(variables.params) == 470_004
+    stem, stage = 32 * 32 * 27 * 16, 32 * 32 * 9 * 16 * 16  # a convolution costs the same in all
+    convolutions = stem + 10 * stage + 2 * (stage // 2 + 9 * stage)
+
+    def predict(variables, image):
+        return network.apply(variables, image, train=False)
+
+    assert cost.multiply_adds(predict, variables, image) == convolutions + 64 * 100
+
+
+def test_multiply_adds_of_loops_count_every_turn():
+    def f(x):
+        return jax.lax.scan(lambda carry, _: (carry @ x, None), x, length=5)[0]
+
+    assert cost.multiply_adds(f, jnp.ones((3, 3))) == 5 * 27
+
+
+def test_speed_leaves_out_what_is_paused(monkeypatch):
+    now = iter([10.0, 12.0, 100.0, 101.0])
+    monkeypatch.setattr("ltjax.console.time.perf_counter", lambda: next(now))
+    speed = Speed(images_per_step=32)
+    speed.begin(1)
+    speed.begin(2)  # runs already; does not look at the clock
+    assert speed.lap(5) == 32 * 4 / 2
+    speed.pause()
+    speed.begin(8)
+    assert speed.lap(10) == 32 * 2 / 1
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal():
+    page = Console(file=io.StringIO(), width=80)
+    with Display(page, "train", 200, 0, images_per_step=64) as display:
+        display.advance(1)
+        display.numbers(100, [1.234, 2.0], 640.0)
+    assert page.file.getvalue() == (
+        "train: compiling\ntrain 100/200  loss 1.23 2.00  640 img/s  0:10 left\n"
+    )
+
+
+def test_progress_on_a_terminal_is_one_line_of_80_columns():
+    page = Console(file=io.StringIO(), width=80, force_terminal=True, legacy_windows=False)
+    with Display(page, "train", 17_000, 0, images_per_step=384) as display:
+        display.numbers(8_500, [1.234, 2.0, 3.456], 640.0)
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", page.file.getvalue()).split("\r")[-1]
+    assert "8500/17000" in last and "loss 1.23 2.00 3.46" in last and "640 img/s" in last
+    assert max(map(len, last.splitlines())) <= 80
