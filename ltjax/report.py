@@ -109,7 +109,8 @@ def for_log(split: str, result: dict) -> dict:
 
 def for_console(report: dict) -> Group:
     """The tables of a report, for a rich console."""
-    return Group(*_tables(report), *_sentences(report))
+    parts = [part for table in _tables(report) for part in ("", table)]
+    return Group(*parts, "", *_sentences(report))
 
 
 def markdown(report: dict) -> str:
@@ -118,6 +119,7 @@ def markdown(report: dict) -> str:
     for table in _tables(report):
         parts.append(f"## {table.title}")
         table.title, table.box, table.show_edge = None, box.MARKDOWN, True
+        table.padding, table.pad_edge = (0, 1), True
         # not the console of a notebook or a terminal, whatever the surroundings say
         page = Console(
             file=io.StringIO(), width=200, force_jupyter=False, force_terminal=False, no_color=True
