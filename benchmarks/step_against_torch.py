@@ -33,7 +33,8 @@ import numpy as np
 
 from ltjax.choices import choose
 from ltjax.data.datasets import DATASETS
-from ltjax.data.feeds import Images, resident
+from ltjax.data.feeds import resident
+from ltjax.data.images import Images
 from ltjax.data.splits import long_tailed_counts
 from ltjax.experts import independent, seeded_keys
 from ltjax.mesh import EXPERT_BATCHES, WHOLE, fetch, mesh_for, place, sharded

@@ -64,6 +64,8 @@ def main(argv: list[str]) -> int:
         again = shlex.join(["python", "-m", "ltjax.main", *argv[1:]])
         print(f"{stopped}\nTo go on: {again}", flush=True)
         return stopped.exit_code
+    except KeyboardInterrupt:  # before training began, or pressed twice
+        return _fail("Interrupted; what was saved before is kept.", code=130)
     except Exception:
         if not together:
             raise
