@@ -8,6 +8,7 @@ the field's baseline, three times, averaged. Other tails and sizes:
     ... --config.data.imbalance_factor=50 --config.num_experts=5
     ... --config.data.imbalance=step
     ... --config.sampler.name=power --config.sampler.q=0.5      (square-root sampling)
+    ... --config.schedule.name=cosine
     ... --config.method.name=joint                              (the ablation: not independent)
 
 The data set must be prepared once; --config.data.download=True lets TFDS download it.
@@ -31,8 +32,8 @@ def get_config():
     config.num_experts = 3
     config.batch_size = 128  # images per expert and step
     config.num_epochs = 200.0
-    # Warm up for 5 epochs, then divide by 100 after 80 % and again after 90 % of training.
-    config.schedule = dict(name="step", lr=0.1, warmup_epochs=5, drop_at=(0.8, 0.9), drop_by=0.01)
+    # Warm up for 5 epochs; "step" then divides by 100 after 80 % and again after 90 % of training.
+    config.schedule = dict(name="step", lr=0.1, warmup_epochs=5)
     config.optimizer = dict(momentum=0.9, nesterov=True, weight_decay=2e-4)
     config.combine = "probs"  # the average of softmax outputs; "logits" averages these instead
     config.eval_every_epochs = (
