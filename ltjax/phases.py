@@ -108,30 +108,23 @@ def network(settings: Settings, info: Info) -> Network:
 def on_images(method: Method, dataset: Dataset, augment: bool) -> Method:
     """Let a method that expects normalised floats read the data set's uint8 images.
 
-    In training, images are augmented first; each stream of the batch by keys of its own.
+    In training the images are shifted and mirrored first, if `augment`.
     """
 
-    def prepared(batch, key=None):
-        out = dict(batch)
-        for number, (name, value) in enumerate(sorted(batch.items())):
-            if isinstance(value, dict):  # a stream of its own, with its own images
-                out[name] = prepared(
-                    value, None if key is None else jax.random.fold_in(key, number)
-                )
-        image = batch["image"]
-        if key is not None:
-            keys = example_keys(key, len(image))
-            image = pad_crop_flip(keys, image, dataset.pad, dataset.flip)
-        out["image"] = normalize(image, dataset.mean, dataset.std)
-        return out
+    def normalized(batch):
+        return batch | {"image": normalize(batch["image"], dataset.mean, dataset.std)}
+
+    def augmented(batch, key):
+        keys = example_keys(key, len(batch["image"]))
+        return batch | {"image": pad_crop_flip(keys, batch["image"], dataset.pad, dataset.flip)}
 
     def loss(variables, batch, key, progress):
         augment_key, key = jax.random.split(key)
-        batch = prepared(batch, augment_key if augment else None)
-        return method.loss(variables, batch, key, progress)
+        batch = augmented(batch, augment_key) if augment else batch
+        return method.loss(variables, normalized(batch), key, progress)
 
     return method._replace(
-        init=lambda key, batch: method.init(key, prepared(batch)),
+        init=lambda key, batch: method.init(key, normalized(batch)),
         loss=loss,
-        predict=lambda variables, batch: method.predict(variables, prepared(batch)),
+        predict=lambda variables, batch: method.predict(variables, normalized(batch)),
     )

@@ -22,8 +22,9 @@ def pad_crop_flip(keys: jax.Array, image: jax.Array, pad: int, flip: bool) -> ja
       u8[B, H, W, channels].
     """
     height, width, _ = image.shape[1:]
-    bits = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, 2 * pad + 1))(keys)  # [B, 2]
-    mirror = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 1)))(keys)  # [B]
+    corner_keys, mirror_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    corner = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, 2 * pad + 1))(corner_keys)
+    mirror = jax.vmap(jax.random.bernoulli)(mirror_keys)  # [B]
 
     def one(image, corner, mirror):
         size = (height, width, image.shape[-1])
@@ -31,7 +32,7 @@ def pad_crop_flip(keys: jax.Array, image: jax.Array, pad: int, flip: bool) -> ja
         return jnp.where(mirror & flip, image[:, ::-1], image)
 
     padded = jnp.pad(image, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    return jax.vmap(one)(padded, bits, mirror)
+    return jax.vmap(one)(padded, corner, mirror)
 
 
 def normalize(image: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
