@@ -41,9 +41,7 @@ class Checkpoints:
         )
 
     def save(self, number: int, state: PyTree, position: Position) -> None:
-        """Save under a number that grows with the run; one that is there is left as it is."""
-        if number in self._manager.all_steps():
-            return
+        """Save under a number that grows with the run."""
         saved = self._manager.save(
             number,
             args=ocp.args.Composite(

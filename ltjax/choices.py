@@ -14,14 +14,15 @@ from typing import Any
 from ltjax.errors import UserError
 
 
-def choose(table: Mapping[str, Callable], field: str, name: str, **options: Any) -> Callable:
+def choose(table: Mapping[str, Callable], field: str, /, name: str, **options: Any) -> Callable:
     """The function called `name` in `table`, with its options bound.
 
     Args:
       table: name -> function.
       field: the config field that holds the choice, for messages: "sampler", "network", ...
       name: a key of the table.
-      **options: values for the function's keyword-only arguments; ints may stand for floats.
+      **options: values for the function's keyword-only arguments; ints may stand for floats, and
+        None is as good as not given.
 
     Raises:
       UserError: if the name or an option is unknown, missing, or has the wrong type.
@@ -34,6 +35,8 @@ def choose(table: Mapping[str, Callable], field: str, name: str, **options: Any)
     }
     bound = {}
     for key, value in options.items():
+        if value is None:
+            continue
         if key not in known:
             takes = f"takes {', '.join(known)}" if known else "takes no options"
             raise UserError(f"Unknown config field config.{field}.{key}: {name!r} {takes}.")

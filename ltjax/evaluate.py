@@ -35,13 +35,17 @@ def evaluator(many: Learner, on: mesh.Mesh, batch_size: int) -> Callable[..., di
 
     compiled = jax.jit(mesh.over_mesh(step, on, (mesh.EXPERTS, mesh.EXAMPLES), mesh.WHOLE))
 
+    warm: set[int] = set()  # batch sizes that are compiled
+
     def evaluate(
         state: TrainState, images: Images, class_counts: np.ndarray, combine: str = "probs"
     ) -> dict:
         size = _round_up(min(batch_size, len(images.label)), on.shape[DATA])
-        first = next(evaluation_batches(images, size))
-        jax.block_until_ready(compiled(state, mesh.place(first, on, mesh.EXAMPLES)))
-        start = time.perf_counter()  # compiling is not counted
+        if size not in warm:  # compile first, so that it is not counted
+            first = next(evaluation_batches(images, size))
+            jax.block_until_ready(compiled(state, mesh.place(first, on, mesh.EXAMPLES)))
+            warm.add(size)
+        start = time.perf_counter()
         totals = [
             compiled(state, mesh.place(batch, on, mesh.EXAMPLES))
             for batch in evaluation_batches(images, size)

@@ -29,18 +29,19 @@ def independent(one: Learner, over: str = "auto") -> Learner:
         # No convolution is computed in init (only shapes are used), so vmap is right anywhere;
         # expert i is bitwise what one.init(key[i]) gives.
         init=jax.vmap(one.init, (0, None)),
-        update=over_experts(one.update, (0, 0), over),
-        predict=over_experts(one.predict, (0, None), over),
-        after_eval=over_experts(one.after_eval, (0, None), "unroll"),
+        update=over_experts(one.update, over),
+        predict=lambda state, batch: over_experts(lambda own: one.predict(own, batch), over)(state),
+        after_eval=lambda memory, evaluation: over_experts(
+            lambda own: one.after_eval(own, evaluation), "unroll"
+        )(memory),
     )
 
 
-def over_experts(f: Callable, in_axes: tuple[int | None, ...], over: str) -> Callable:
-    """Map f over a leading expert axis.
+def over_experts(f: Callable, over: str) -> Callable:
+    """Map f over a leading expert axis [E] of every leaf of its arguments.
 
     Args:
       f: a function of one expert.
-      in_axes: 0 for arguments with a leading axis [E] on every leaf, None for shared ones.
       over: how the map is compiled; the results agree to rounding. 'vmap' computes all experts in
         each operation: right for accelerators. On CPU, XLA turns convolutions with a kernel per
         expert into grouped ones, many times slower than 'unroll', which compiles one copy of f per
@@ -50,24 +51,11 @@ def over_experts(f: Callable, in_axes: tuple[int | None, ...], over: str) -> Cal
     if over == "auto":
         over = "unroll" if jax.default_backend() == "cpu" else "vmap"
     if over == "vmap":
-        return jax.vmap(f, in_axes)
-    loop = lax.map if over == "map" else _unrolled
-
-    def mapped(*args):
-        own = tuple(arg for arg, axis in zip(args, in_axes, strict=True) if axis == 0)
-
-        def one(own):
-            parts = iter(own)
-            return f(
-                *(
-                    arg if axis is None else next(parts)
-                    for arg, axis in zip(args, in_axes, strict=True)
-                )
-            )
-
-        return loop(one, own)
-
-    return mapped
+        return jax.vmap(f)
+    if over == "map":
+        return lambda *own: lax.map(lambda one: f(*one), own)
+    assert over == "unroll", over
+    return lambda *own: stack([f(*take(own, i)) for i in range(len(jax.tree.leaves(own)[0]))])
 
 
 def seeded_keys(seed: int, phase: int, num_experts: int) -> jax.Array:
@@ -84,7 +72,3 @@ def take(tree: PyTree, i: int) -> PyTree:
 def stack(trees: list[PyTree]) -> PyTree:
     """One tree with a leading expert axis from one tree per expert."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def _unrolled(f: Callable, own: PyTree) -> PyTree:
-    return stack([f(take(own, i)) for i in range(jax.tree.leaves(own)[0].shape[0])])

@@ -61,8 +61,8 @@ class Loop:
 
     def __init__(self, this: Run, phase_number: int):
         """Compile nothing yet; programs are compiled when first called."""
-        settings, self.phase = this.settings, this.recipe[phase_number]
-        phase, self.this, self._phase_number = self.phase, this, phase_number
+        settings, phase = this.settings, this.recipe[phase_number]
+        self.this, self.phase, self._phase_number = this, phase, phase_number
         self._mesh = mesh_for(phase.num_experts, expert=settings.mesh.expert)
         self._feed = resident(
             this.splits.train, phase.draw, settings.seed, phase_number, phase.num_experts
@@ -70,7 +70,7 @@ class Loop:
         many = independent(phase.learner, settings.mesh.experts_over)
         self._many = sharded(many, self._mesh, self._feed.load)
         self._evaluate = evaluator(many, self._mesh, settings.eval_batch_size)
-        self._per_epoch = steps_per_epoch(this.info, settings)
+        self._per_epoch = steps_per_epoch(len(this.info.labels), settings)
 
     def initial(self) -> TrainState:
         """A fresh state, every leaf in its final shape."""
@@ -97,7 +97,8 @@ class Loop:
         images_per_step = phase.num_experts * settings.batch_size
         speed = Speed(images_per_step)
         began, metrics = time.perf_counter(), None
-        follows = self._phase_number + 1 < len(this.recipe)
+        before = sum(phase.num_steps for phase in this.recipe[: self._phase_number])
+        is_last_phase = self._phase_number + 1 == len(this.recipe)
         with Display(this.console, phase.name, phase.num_steps, start, images_per_step) as display:
             for step in range(start, phase.num_steps):
                 request = place(self._feed.request(step), self._mesh, EXPERT_BATCHES)
@@ -109,19 +110,20 @@ class Loop:
                 state, metrics = self._many.update(state, arrays, request)
 
                 done, last = step + 1, step + 1 == phase.num_steps
-                stop = this.stop.signal or this.checkpoints.stop_requested(self._number(done))
+                finished = last and is_last_phase
+                # a count without gaps: processes agree to stop at the next one
+                stop = this.stop.signal or this.checkpoints.stop_requested(before + done)
                 display.advance(done)
                 if done % settings.log_every_steps == 0 or last:
                     self._log(done, fetch(metrics), speed, display)
-                evaluate = (last and follows) or self._is_due(done, settings.eval_every_epochs)
-                if evaluate and (follows or not last):
+                evaluate = last or self._is_due(done, settings.eval_every_epochs)
+                if evaluate and not finished:  # the last state of a run has its own evaluation
                     state = self._evaluate_and_tell(state, done)
-                if evaluate or last or stop or self._is_due(done, settings.save_every_epochs):
-                    self._save(state, done, seconds + time.perf_counter() - began)
+                if evaluate or stop or self._is_due(done, settings.save_every_epochs):
+                    self.save(state, done, seconds + time.perf_counter() - began)
                     speed.pause()
-                if stop and (follows or not last):
-                    number = this.stop.signal or signal.SIGTERM
-                    raise Stopped(number, self._number(done), this.folder)
+                if stop and not finished:
+                    raise Stopped(this.stop.signal or signal.SIGTERM, done, this.folder)
         return state, seconds + time.perf_counter() - began
 
     def evaluate(self, state: TrainState) -> dict[str, dict]:
@@ -157,10 +159,12 @@ class Loop:
         say(this.console, f"epoch {done / self._per_epoch:g}: {report.one_line(name, result)}")
         return state
 
-    def _save(self, state, done, seconds):
+    def save(self, state: TrainState, done: int, seconds: float) -> None:
+        """Save the state after `done` steps of this phase, if it is finite."""
         self._check_finite(fetch(self._many.is_finite(state)), "state", done)
         position = Position(self._phase_number, done, seconds)
         self.this.checkpoints.save(self._number(done), state, position)
+        self.this.log.flush()
 
     def _check_finite(self, is_finite, what, done):
         if not is_finite.all():

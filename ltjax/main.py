@@ -29,6 +29,9 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Used with --coordinator;
 def main(argv: list[str]) -> int:
     """Run from a command line; returns the exit code: 0, 1 diverged, 2 the user's mistake."""
     logging.set_verbosity(logging.ERROR)  # TFDS and Orbax say much that is not for users
+    if {"--help", "-h", "-help"} & set(argv[1:]):
+        print(_help())
+        return 0
     try:
         rest = flags.FLAGS(argv)[1:]
         config = _CONFIG.value
@@ -43,13 +46,23 @@ def main(argv: list[str]) -> int:
     if _PRINT_CONFIG.value:
         print(config)
         return 0
-    together = _DISTRIBUTED.value or _COORDINATOR.value is not None
+    by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    if by_hand.count(None) not in (0, 3):
+        return _fail("--coordinator, --num_processes and --process_id go together; give all three.")
+    together = _DISTRIBUTED.value or None not in by_hand
     if together:
         try:
             _join_processes()
         except (ValueError, RuntimeError) as error:
             return _fail(f"--distributed or --coordinator: {_what_failed(error)}")
-    # After the flags, so that --help and mistakes are answered at once.
+    code = _run(config, argv, together)
+    if together and code:
+        os._exit(code)  # an orderly end would wait for the others, which wait for this process
+    return code
+
+
+def _run(config, argv: list[str], together: bool) -> int:
+    # Imported after the flags, so that --help and mistakes are answered at once.
     from ltjax.errors import UserError
     from ltjax.loop import Diverged, Stopped
     from ltjax.train import run
@@ -70,7 +83,7 @@ def main(argv: list[str]) -> int:
         if not together:
             raise
         traceback.print_exc()
-        os._exit(1)  # an orderly end would wait for the others, which wait for this process
+        return 1
     return 0
 
 
@@ -83,6 +96,19 @@ def _join_processes() -> None:
         _PROCESS_ID.value,
         heartbeat_timeout_seconds=60,  # after which the others notice that a process is gone
         shutdown_timeout_seconds=30,
+    )
+
+
+def _help() -> str:
+    from ltjax.settings import fields
+
+    ours = (_CONFIG, _WORKDIR, _PRINT_CONFIG, _DISTRIBUTED)
+    ours += (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)
+    options = [f"  --{flag.name}: {flags.FLAGS[flag.name].help}" for flag in ours]
+    values = [f"  --config.{name}={value!r}" for name, value in fields()]
+    return "\n".join(
+        [__doc__, "Options:", *options, "", "Fields of a config, and their defaults:", *values]
+        + ["", "ltjax/settings.py says what each field means."]
     )
 
 

@@ -132,9 +132,22 @@ def fetch(tree: PyTree) -> PyTree:
 
 
 def zero_first(f: Callable[[], None]) -> None:
-    """Let process 0 call f, then the others: what it wrote is there when they look."""
+    """Let process 0 call f, then the others: what it wrote is there when they look.
+
+    Raises:
+      UserError: on all processes, if f raises it on one; none is left waiting.
+    """
     for mine in (jax.process_index() == 0, jax.process_index() != 0):
+        error = None
         if mine:
-            f()
+            try:
+                f()
+            except UserError as caught:
+                error = caught
         if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("zero_first")
+            failed = multihost_utils.process_allgather(np.int32(error is not None)).any()
+            error = error or (
+                UserError("Another process cannot go on; it says why.") if failed else None
+            )
+        if error:
+            raise error

@@ -4,6 +4,7 @@ Schedules count whole epochs, as the authors' code does: the rate is constant wi
 """
 
 import itertools
+import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -62,7 +63,8 @@ def step(
 
     def schedule(count):
         epoch = count // steps_per_epoch  # from 0
-        drops = sum((epoch >= round(at * num_epochs)).astype(jnp.float32) for at in drop_at)
+        starts = [max(1, round(at * num_epochs)) for at in drop_at]
+        drops = sum((epoch >= start).astype(jnp.float32) for start in starts)
         return _warmup(epoch, warmup_epochs) * lr * jnp.power(drop_by, drops)
 
     return lambda count: schedule(jnp.asarray(count))
@@ -83,10 +85,16 @@ def cosine(
       warmup_epochs: the rate is also multiplied by e / warmup_epochs in the first epochs.
     """
     _check_rate(lr, warmup_epochs)
+    epochs = math.ceil(num_epochs)
+    if epochs < 2:
+        raise UserError(
+            f"config.num_epochs is {num_epochs:g}; the cosine schedule has rate 0 in its last "
+            f"epoch, so it needs more than one. Choose more, or --config.schedule.name=step."
+        )
 
     def schedule(count):
         epoch = count // steps_per_epoch  # from 0
-        falling = (1 + jnp.cos(jnp.pi * (epoch + 1) / num_epochs)) / 2
+        falling = (1 + jnp.cos(jnp.pi * (epoch + 1) / epochs)) / 2
         return _warmup(epoch, warmup_epochs) * lr * falling
 
     return lambda count: schedule(jnp.asarray(count))

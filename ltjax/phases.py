@@ -65,9 +65,9 @@ class Phase(NamedTuple):
     begin: Begin = fresh
 
 
-def steps_per_epoch(info: Info, settings: Settings) -> int:
+def steps_per_epoch(num_images: int, settings: Settings) -> int:
     """Updates in one epoch, ceil(N / B): the count of the authors' loaders (LDAM-DRW)."""
-    return math.ceil(len(info.labels) / settings.batch_size)
+    return math.ceil(num_images / settings.batch_size)
 
 
 def phase(settings: Settings, info: Info, method: Method, num_experts: int) -> Phase:
@@ -81,7 +81,7 @@ def phase(settings: Settings, info: Info, method: Method, num_experts: int) -> P
             f"config.batch_size is {settings.batch_size}, but there are only {len(info.labels)} "
             f"training images; choose at most that many."
         )
-    per_epoch = steps_per_epoch(info, settings)
+    per_epoch = steps_per_epoch(len(info.labels), settings)
     make_schedule = choose(optim.SCHEDULES, "schedule", **settings.schedule)
     optimizer = optim.sgd(
         make_schedule(settings.num_epochs, per_epoch),

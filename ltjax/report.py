@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import io
-import math
 import os
 import pathlib
 import platform
@@ -18,7 +17,7 @@ from rich.table import Table
 
 from ltjax import __version__, cost
 from ltjax.data.datasets import Splits
-from ltjax.phases import Phase
+from ltjax.phases import Phase, steps_per_epoch
 from ltjax.settings import Settings, as_dict
 
 COLUMNS = (
@@ -31,6 +30,7 @@ COLUMNS = (
     ("ece", "ECE"),
     ("brier", "Brier"),
 )
+_CELLS = ("both_right", "average_only", "expert_only", "both_wrong")
 NAMES = {"probs": "average of softmax outputs", "logits": "average of logits"}
 
 
@@ -66,7 +66,7 @@ def describe(
         },
         "splits": results,
         "steps": steps,
-        "epochs": steps / math.ceil(len(splits.train.label) / settings.batch_size),
+        "epochs": steps / steps_per_epoch(len(splits.train.label), settings),
         "cost": {
             **_network_cost(splits, recipe[-1]),
             "train_seconds": seconds,
@@ -158,14 +158,12 @@ def _accuracy_table(split: str, result: dict) -> Table:
 def _average_table(split: str, result: dict) -> Table:
     table = _table(f"{split}: what averaging changed")
     table.add_column("", no_wrap=True)
-    for title in ("only average right", "only expert right", "gain", "experts 1..k", "acc"):
+    for title in ("both right", "only average right", "only expert right", "both wrong", "gain"):
         table.add_column(title, justify="right")
-    rows = zip(result["against_average"], result["first_k"], strict=True)
-    for k, (own, first) in enumerate(rows, start=1):
-        mended, spoiled = own["all"]["average_only"], own["all"]["expert_only"]
-        gain = f"{100 * (mended - spoiled) / result['images']:+.2f}"
-        acc = f"{100 * first['accuracy']:.2f}"
-        table.add_row(f"expert {k}", f"{mended:,}", f"{spoiled:,}", gain, f"k = {k}", acc)
+    for i, own in enumerate(result["against_average"], start=1):
+        cells = [own["all"][name] for name in _CELLS]
+        gain = 100 * (own["all"]["average_only"] - own["all"]["expert_only"]) / result["images"]
+        table.add_row(f"expert {i}", *(f"{cell:,}" for cell in cells), f"{gain:+.2f}")
     return table
 
 
@@ -179,7 +177,9 @@ def _sentences(report: dict) -> list[str]:
         lines.append(
             f"On {split}, the {NAMES[result['combine']]} of {len(experts)} experts is right on "
             f"{100 * average:.2f} %, the mean expert on {100 * mean:.2f} % "
-            f"({100 * (average - mean):+.2f} points)."
+            f"({100 * (average - mean):+.2f} points). The first "
+            f"{', '.join(str(k) for k in range(1, len(experts) + 1))} averaged (by probs): "
+            f"{', '.join(_cell('accuracy', one['accuracy']) for one in result['first_k'])}."
         )
     return lines
 

@@ -1,8 +1,11 @@
 """The folder of a run: whose it is, and the log in it. Only process 0 writes."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import pathlib
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +15,7 @@ from tensorboardX import SummaryWriter
 from ltjax.errors import UserError
 from ltjax.settings import Settings, as_dict, differences
 
-CONFIG, LOG, REPORT = "config.json", "log.jsonl", "report.json"
+CONFIG, LOG, REPORT, LOCK = "config.json", "log.jsonl", "report.json", ".lock"
 
 
 def default(settings: Settings) -> pathlib.Path:
@@ -23,26 +26,34 @@ def default(settings: Settings) -> pathlib.Path:
     return pathlib.Path("runs") / f"{settings.data.name}-{settings.method['name']}-{digest}"
 
 
-def claim(folder: pathlib.Path, settings: Settings) -> None:
-    """Make the folder of a run, or check that it is this run's.
+@contextlib.contextmanager
+def claimed(folder: pathlib.Path, settings: Settings) -> Iterator[None]:
+    """Make the folder of a run, or check that it is this run's, and keep other runs out of it.
 
     Raises:
-      UserError: if the folder belongs to another config or to something else, or is not usable.
+      UserError: if the folder belongs to another config or to something else, is not usable, or
+        another run is at work in it.
     """
-    ours = as_dict(settings)
-    config = folder / CONFIG
+    if "://" in str(folder) or ":/" in str(folder):
+        raise UserError(f"{folder} is not a local folder; give another --workdir.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if config.exists():
-            _check_same(json.loads(config.read_text()), ours, folder)
-        elif any(folder.iterdir()):
-            raise UserError(
-                f"{folder} holds files that are not a run of ltjax; give another --workdir."
-            )
-        else:
-            save_json(config, ours)
-    except (OSError, json.JSONDecodeError) as error:
+        _check_or_begin(folder, as_dict(settings))
+        lock = (folder / LOCK).open("a") if jax.process_index() == 0 else None
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:  # not to be read or written; not JSON, not text
         raise UserError(f"{folder} cannot be used ({error}); give another --workdir.") from error
+    with lock or contextlib.nullcontext():
+        if lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given up when the process ends
+            except OSError as error:
+                raise UserError(
+                    f"Another process is at work in {folder}; wait for it, or give another "
+                    f"--workdir."
+                ) from error
+        yield
 
 
 def write(path: pathlib.Path, text: str) -> None:
@@ -90,6 +101,11 @@ class Log:
             for tag, scalar in _scalars(name, value):
                 self._events.add_scalar(tag, scalar, number)
 
+    def flush(self) -> None:
+        """Hand everything to the system: a resumed run writes only what follows."""
+        if self._active:
+            self._events.flush()
+
     def read(self) -> list[dict]:
         """All events so far; none but on process 0."""
         return _events(self._path.read_text()) if self._active else []
@@ -116,7 +132,15 @@ def _scalars(name, value):
     return [(name, value)] if isinstance(value, float) else []
 
 
-def _check_same(theirs, ours, folder):
+def _check_or_begin(folder, ours):
+    if not (folder / CONFIG).exists():
+        if any(path.name != LOCK for path in folder.iterdir()):
+            raise UserError(
+                f"{folder} holds files that are not a run of ltjax; give another --workdir."
+            )
+        save_json(folder / CONFIG, ours)
+        return
+    theirs = load_json(folder / CONFIG)
     if not isinstance(theirs, dict):
         raise UserError(f"{folder / CONFIG} is not that of a run; give another --workdir.")
     changed = differences(theirs, ours)

@@ -8,7 +8,7 @@ takes the default below, and a name that is not below is an error.
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ltjax.choices import typed, unknown_of
@@ -84,14 +84,14 @@ class Settings:
     eval_batch_size: int = limited(
         500, at_least=1
     )  # images per step of evaluation, over all devices
+    eval_every_epochs: float = limited(0.0, at_least=0)  # 0: only at the end
     # These do not change what is learned, so a run may be resumed with others.
     log_every_steps: int = limited(50, at_least=1)
-    eval_every_epochs: float = limited(0.0, at_least=0)  # 0: only at the end
     save_every_epochs: float = limited(1.0, above=0)
 
 
 # Fields that a resumed run may change: how often things are written, and where data sets lie.
-FREE = ("log_every_steps", "eval_every_epochs", "save_every_epochs", "data.dir", "data.download")
+FREE = ("log_every_steps", "save_every_epochs", "data.dir", "data.download")
 
 
 def settings_from(config: Mapping[str, Any]) -> Settings:
@@ -106,6 +106,18 @@ def settings_from(config: Mapping[str, Any]) -> Settings:
     return _read(Settings, config, "config")
 
 
+def fields(kind: type = Settings, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All fields as (dotted name, default), in order; a named choice is one field, its name."""
+    for field, default in zip(dataclasses.fields(kind), dataclasses.astuple(kind()), strict=True):
+        hint = typing.get_type_hints(kind)[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from fields(hint, f"{path}{field.name}.")
+        elif isinstance(default, Mapping):
+            yield from ((f"{path}{field.name}.{key}", value) for key, value in default.items())
+        else:
+            yield f"{path}{field.name}", default
+
+
 def as_dict(settings: Settings) -> dict[str, Any]:
     """Settings as plain nested dicts, for JSON; tuples become lists."""
     return _plain(dataclasses.asdict(settings))
@@ -117,7 +129,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") 
     for key in [*old, *(key for key in new if key not in old)]:
         where = f"{path}{key}"
         before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) or isinstance(after, Mapping):
+        groups = [x for x in (before, after) if isinstance(x, Mapping)]
+        if groups and all(x is None or isinstance(x, Mapping) for x in (before, after)):
             found |= differences(before or {}, after or {}, f"{where}.")
         elif before != after and where not in FREE:
             found[where] = (before, after)

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 import jax
@@ -14,7 +15,9 @@ class Stop:
     which JAX's own preemption service sees to (Checkpoints.stop_requested).
     """
 
-    def __init__(self):
+    def __init__(self, tell: Callable[[str], None]):
+        """tell: shows a line of text to the user."""
+        self._tell = tell
         self.signal: int | None = None
         self._before: dict[int, object] = {}
 
@@ -32,6 +35,7 @@ class Stop:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
+        self._tell("Stopping after this step, and saving; once more stops at once.")
         self._restore()
 
     def _restore(self) -> None:

@@ -1,5 +1,6 @@
 """A run from its config to its report: settings, data, recipe, phases, evaluation."""
 
+import contextlib
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from ltjax import report, rundir
-from ltjax.checkpoint import Checkpoints
+from ltjax.checkpoint import Checkpoints, Position
 from ltjax.choices import choose, pick
 from ltjax.console import own_console, say
 from ltjax.data import datasets
@@ -53,29 +54,29 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
     )
     recipe = choose(METHODS, "method", **settings.method)(settings, info)
     _check_meshes(settings, recipe)
-    zero_first(lambda: rundir.claim(folder, settings))
-
-    result = rundir.load_json(folder / rundir.REPORT)
-    if result:
-        say(console, f"This run is complete: {folder}. Give another --workdir to train anew.")
-    else:
-        with Checkpoints(folder) as checkpoints, Stop() as stop:
+    with contextlib.ExitStack() as holding:
+        zero_first(lambda: holding.enter_context(rundir.claimed(folder, settings)))
+        result = rundir.load_json(folder / rundir.REPORT)
+        if result:
+            say(console, f"This run is complete: {folder}. Give another --workdir to train anew.")
+        else:
+            stop = holding.enter_context(Stop(lambda text: say(console, text)))
+            checkpoints = holding.enter_context(Checkpoints(folder))
             saved = checkpoints.position()
             reached = number(recipe, saved.phase, saved.step) if saved else 0
-            with rundir.Log(folder, reached) as log:
-                result = _train(
-                    Run(settings, splits, info, recipe, folder, checkpoints, log, console, stop)
-                )
-        rundir.write(folder / "report.md", report.markdown(result))
-        rundir.save_json(folder / rundir.REPORT, result)
+            log = holding.enter_context(rundir.Log(folder, reached))
+            this = Run(settings, splits, info, recipe, folder, checkpoints, log, console, stop)
+            result = _train(this, saved)
+            rundir.write(folder / "report.md", report.markdown(result))
+            rundir.save_json(folder / rundir.REPORT, result)
     console.print(report.for_console(result))
     say(console, f"Report: {folder / 'report.md'}")
     return result
 
 
-def _train(this: Run) -> dict:
+def _train(this: Run, saved: Position | None) -> dict:
+    """Go through the phases, from the saved position on, then evaluate."""
     say(this.console, report.headline(this.settings, this.splits, this.recipe))
-    saved = this.checkpoints.position()
     state, seconds = None, saved.seconds if saved else 0.0
     for phase_number in range(saved.phase if saved else 0, len(this.recipe)):
         loop, previous, start = Loop(this, phase_number), state, 0
@@ -85,6 +86,8 @@ def _train(this: Run) -> dict:
             say(this.console, f"Going on from step {start:,} of {this.folder}.")
         else:
             state = loop.phase.begin(state, previous)
+            if phase_number:  # what begin did need not be done again
+                loop.save(state, 0, seconds)
         state, seconds = loop.train(state, start, seconds)
     rates = [
         event["images_per_second"] for event in this.log.read() if "images_per_second" in event

@@ -7,10 +7,11 @@ import pytest
 from conftest import ROOT
 
 from ltjax import train
+from ltjax.choices import choose
 from ltjax.data import datasets
 from ltjax.data.images import Images
 from ltjax.data.splits import long_tailed_counts
-from ltjax.settings import settings_from
+from ltjax.settings import fields, settings_from
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
@@ -55,9 +56,28 @@ def test_a_config_takes_a_step_on_noise(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_other_choice_is_one_name_away(path):
+    """What a config says of one row of a table does not stand in the way of another row."""
+    needed = {"power": {"q": 0.5}}
+    for field, table in train.TABLES.items():
+        for name in table:
+            config = read(path).get_config()
+            config[field].name = name
+            spec = getattr(settings_from(config), field)
+            choose(table, field, **{**spec, **needed.get(name, {})})
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_numbers_that_may_be_fractions_are_written_as_fractions(path):
     """A field that holds an int takes no fraction on the command line."""
-    config = read(path).get_config()
-    settings = settings_from(config)
-    for name in config:
-        assert type(config[name]) is not int or isinstance(getattr(settings, name), int), name
+    written = flat(read(path).get_config().to_dict())
+    for name, default in fields():
+        assert type(written.get(name, 0.0)) is not int or type(default) is int, name
+    assert type(written["schedule.lr"]) is float
+
+
+def flat(config, path=""):
+    found = {}
+    for name, value in config.items():
+        found |= flat(value, f"{path}{name}.") if isinstance(value, dict) else {path + name: value}
+    return found

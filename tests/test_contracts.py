@@ -9,15 +9,9 @@ import pytest
 import toy
 from toy import Trainer, assert_trees_close, assert_trees_equal, numbers
 
-from ltjax import optim
 from ltjax.evaluate import evaluator
 from ltjax.experts import seeded_keys, take
-from ltjax.learner import learner
-from ltjax.losses import cross_entropy
 from ltjax.methods import METHODS
-from ltjax.methods.classifier import classifier
-from ltjax.models import NETWORKS
-from ltjax.phases import on_images
 
 
 @functools.cache
@@ -88,14 +82,48 @@ def test_one_step_is_the_same_however_experts_are_compiled(method, over):
     assert_trees_close(found, expected, atol=2e-6)
 
 
+def weighted(method):
+    """The method, its examples weighted by 1 to 4 from class to class."""
+
+    def loss(variables, batch, key, progress):
+        step = method.loss(variables, batch, key, progress)
+        return step._replace(weights=1.0 + batch["label"])
+
+    return method._replace(loss=loss)
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (2, 4)])
+def test_the_weighted_mean_is_over_the_whole_batch_on_any_mesh(shape):
+    phase = toy.phase()._replace(learner=toy.learner_of(weighted(toy.method(toy.info()))))
+    one, many = Trainer(phase, 2), Trainer(phase, 2, shape)
+    request = one.feed.request(0)
+    expected, metrics = one.update(one.init(), request)
+    found, sharded_metrics = many.update(many.init(), request)
+    # each device holds 2 or 4 images of a batch: a mean of their means would be off by 1e-1
+    np.testing.assert_allclose(sharded_metrics["loss"], metrics["loss"], rtol=1e-5)
+    assert_trees_close(numbers(found), numbers(expected), atol=2e-6)
+
+
+def test_the_loss_is_the_weighted_mean_of_the_values():
+    values, weights = jnp.arange(16.0), jnp.arange(16.0) ** 2
+
+    def fixed(variables, batch, key, progress):
+        step = method.loss(variables, batch, key, progress)
+        return step._replace(values=values + 0 * step.values, weights=weights)
+
+    method = toy.method(toy.info())
+    learner = toy.learner_of(method._replace(loss=fixed))
+    ours = Trainer(toy.phase()._replace(learner=learner), 1)
+    _, metrics = ours.update(ours.init(), ours.feed.request(0))
+    np.testing.assert_allclose(metrics["loss"], np.average(values, weights=weights), rtol=1e-6)
+
+
 @pytest.mark.parametrize("frozen", [("backbone",), ("head",)])
 def test_frozen_groups_stay_bitwise_statistics_included(frozen):
-    base, network = toy.phase(), NETWORKS["toy"](4)
-    method = on_images(classifier(network, cross_entropy, frozen), toy.info().dataset, augment=True)
-    optimizer = optim.sgd(lambda _: 0.1, momentum=0.9, nesterov=True, weight_decay=1e-2)
-    trainer = Trainer(base._replace(learner=learner(method, optimizer, 10)), 2)
-    before = numbers(trainer.init())[1]
-    after = numbers(trainer.steps(3)[0])[1]
+    learner = toy.learner_of(toy.method(toy.info(), frozen))
+    ours = Trainer(toy.phase()._replace(learner=learner), 2)
+    before = numbers(ours.init())[1]
+    after = numbers(ours.steps(3)[0])[1]
     for group in ("backbone", "head"):
         if group in frozen:
             assert_trees_equal(before.params[group], after.params[group])

@@ -1,19 +1,19 @@
 """Mistakes a user can make: each gives one line that names the value and what would work."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
 import sys
 
 import pytest
-import tensorflow_datasets as tfds
 import toy
 from conftest import ROOT
 
-from ltjax import train
+from ltjax import rundir, train
 from ltjax.data import builders, datasets
 from ltjax.errors import UserError
-from ltjax.settings import Data
+from ltjax.settings import Data, fields, settings_from
 
 GOOD = dict(
     data={"name": "digits", "imbalance_factor": 20.0},
@@ -74,6 +74,8 @@ MISTAKES = [
     ({"optimizer": {"momentum": 1.0}}, ["config.optimizer.momentum is 1.0", "below 1"]),
     ({"optimizer": {"weight_decay": -1.0}}, ["config.optimizer.weight_decay is -1.0"]),
     ({"optimizer": {"nesterov": "yes"}}, ["config.optimizer.nesterov", "True or False"]),
+    ({"schedule": {"name": "step", "lr": 0.1, "field": 1}}, ["config.schedule.field"]),
+    ({"schedule": {"name": "cosine", "lr": 0.1}}, ["config.num_epochs is 1", "more than one"]),
     ({"combine": "votes"}, ["config.combine is 'votes'", "probs, logits"]),
     ({"log_every_steps": 0}, ["config.log_every_steps is 0"]),
     ({"save_every_epochs": 0.0}, ["config.save_every_epochs is 0.0"]),
@@ -123,19 +125,33 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 @pytest.mark.usefixtures("toy_data")
 def test_a_workdir_of_another_config_is_refused_with_what_differs(tmp_path):
-    from ltjax import rundir
-    from ltjax.settings import settings_from
-
-    rundir.claim(tmp_path, settings_from(GOOD))
+    with rundir.claimed(tmp_path, settings_from(GOOD)):
+        pass
     message = refused(tmp_path, num_experts=4, schedule={"name": "step", "lr": 0.2})
     assert "num_experts was 2, is 4" in message and "schedule.lr was 0.1, is 0.2" in message
-    rundir.claim(tmp_path, settings_from(GOOD | {"log_every_steps": 1}))  # decides no result
+    with rundir.claimed(tmp_path, settings_from(GOOD | {"log_every_steps": 1})):
+        pass  # decides no result
 
 
 @pytest.mark.usefixtures("toy_data")
-def test_a_broken_config_json_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text("{")
-    assert "cannot be used" in refused(tmp_path)
+@pytest.mark.parametrize("text", [b"{", b"\xff\xfe", b"[]", b'{"data": 1}'])
+def test_a_broken_config_json_is_refused(tmp_path, text):
+    (tmp_path / "config.json").write_bytes(text)
+    assert "--workdir" in refused(tmp_path)
+    assert (tmp_path / "config.json").read_bytes() == text
+
+
+@pytest.mark.usefixtures("toy_data")
+def test_a_folder_where_a_run_is_at_work_is_refused(tmp_path):
+    with rundir.claimed(tmp_path, settings_from(GOOD)):
+        assert "Another process is at work" in refused(tmp_path)
+
+
+@pytest.mark.usefixtures("toy_data")
+def test_a_bucket_is_not_taken_for_a_local_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "not a local folder" in refused("gs://bucket/run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_data_that_are_not_prepared_name_the_option_that_prepares_them(tmp_path):
@@ -168,13 +184,30 @@ def test_a_split_that_is_not_what_its_manifest_says_is_refused(tmp_path):
         datasets.load(data)
 
 
-def test_a_source_that_only_tensorflow_reads_is_refused(tmp_path, monkeypatch):
-    builder = tfds.builder("digits", data_dir=str(tmp_path), file_format="tfrecord")
-    monkeypatch.setattr(builder, "is_prepared", lambda: True)
-    with pytest.raises(UserError, match="stored as tfrecord.*config.data.dir"):
-        builders.check_readable(builder)
-    monkeypatch.setattr(builders, "has_tensorflow", lambda: True)
-    builders.check_readable(builder, by_tensorflow_too=True)
+@pytest.mark.parametrize("download", [False, True])
+def test_a_data_set_that_only_tensorflow_reads_is_refused(tmp_path, monkeypatch, download):
+    """As TFDS's own default leaves it: stored as tfrecord."""
+    data = Data(name="digits", imbalance_factor=10.0, dir=str(tmp_path), download=download)
+    datasets.prepare(data, tell=lambda text: None)
+    (stored,) = pathlib.Path(tmp_path).glob("digits/*/dataset_info.json")
+    stored.write_text(stored.read_text().replace("array_record", "tfrecord"))
+    other = dataclasses.replace(data, imbalance_factor=5.0)
+    monkeypatch.setattr(builders, "has_tensorflow", lambda: False)
+    with pytest.raises(UserError, match=r"'digits' .* stored as tfrecord.*config\.data\.dir"):
+        datasets.prepare(other, tell=lambda text: None)
+    (stored,) = pathlib.Path(tmp_path).glob("digits_lt/exp_10/*/dataset_info.json")
+    stored.write_text(stored.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(UserError, match=r"'digits_lt' .* stored as tfrecord"):
+        datasets.load(data)
+
+
+def test_a_split_under_anothers_name_is_refused(tmp_path):
+    data = Data(name="digits", imbalance_factor=10.0, dir=str(tmp_path))
+    datasets.prepare(data, tell=lambda text: None)
+    folder = tmp_path / "digits_lt"
+    (folder / "exp_10").rename(folder / "exp_5")
+    with pytest.raises(UserError, match="holds another split .imbalance|holds another split"):
+        datasets.load(dataclasses.replace(data, imbalance_factor=5.0))
 
 
 BROKEN = {
@@ -196,6 +229,7 @@ BROKEN = {
         (["--config", "digits.py", "--config.num_experts=many"], "many"),
         (["--config", "digits.py", "--config.nmu_experts=3"], "nmu_experts"),
         (["--config", "digits.py", "resume"], "resume"),
+        (["--config", "digits.py", "--num_processes=2"], "--coordinator"),
         (["--config", "digits.py", "--config.num_experts=0"], "config.num_experts is 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
@@ -214,3 +248,14 @@ def test_a_mistake_on_the_command_line_is_one_line_with_exit_code_2(arguments, w
     assert done.stdout == "" and len(done.stderr.splitlines()) == 1, done.stdout + done.stderr
     assert word in done.stderr and done.stderr.startswith("ltjax: ")
     assert not (tmp_path / "runs").exists()
+
+
+def test_help_lists_all_fields_and_print_config_shows_the_overrides():
+    def said(*arguments):
+        command = [sys.executable, "-m", "ltjax.main", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    text = said("--help")
+    assert all(f"--config.{name}=" in text for name, _ in fields())
+    printed = said("--config", "configs/digits.py", "--config.num_experts=7", "--print_config")
+    assert "num_experts: 7" in printed

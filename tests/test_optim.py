@@ -29,6 +29,18 @@ def test_the_cosine_schedule_is_decouplings(name, epochs):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("num_epochs", [0.5, 1.0, 1.5, 2.0])
+def test_short_runs_begin_at_the_full_rate(num_epochs):
+    schedule = optim.step(num_epochs, 7, lr=0.1)
+    np.testing.assert_allclose([schedule(0), schedule(6)], 0.1, rtol=1e-6)
+
+
+def test_a_fraction_of_an_epoch_more_is_an_epoch_to_the_cosine():
+    np.testing.assert_allclose(
+        per_epoch(optim.cosine(2.5, 7, lr=0.1), 3), per_epoch(optim.cosine(3, 7, lr=0.1), 3)
+    )
+
+
 @pytest.mark.parametrize("nesterov, key", [(True, "sgd_nesterov"), (False, "sgd_heavyball")])
 @pytest.mark.usefixtures("float64")
 def test_sgd_is_pytorchs(nesterov, key):

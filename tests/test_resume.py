@@ -7,6 +7,9 @@ import subprocess
 import sys
 import time
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import toy
 from conftest import ROOT
@@ -20,7 +23,7 @@ from ltjax.methods.classifier import recipe
 
 CONFIG = dict(
     network={"name": "toy"},
-    schedule={"name": "cosine", "lr": 0.05},
+    schedule={"name": "step", "lr": 0.05, "drop_at": ()},
     num_experts=2,
     batch_size=16,
     num_epochs=2.0,  # of 5 steps
@@ -31,16 +34,15 @@ CONFIG = dict(
 
 
 class Killed(BaseException):
-    """As abrupt as a signal that cannot be caught: nothing in the library handles it."""
+    """Nothing in the library handles it; only saves under way are waited for."""
 
 
 def two_phases(settings, info):
     """Train; then go on from there, anew, with the head frozen."""
     (first,) = recipe(settings, info)
-    method = toy.frozen_head(info)
     second = first._replace(
         name="second",
-        learner=method,
+        learner=toy.learner_of(toy.method(info, frozen=("head",))),
         begin=lambda state, previous: state._replace(variables=previous.variables),
     )
     return first, second
@@ -78,22 +80,24 @@ def run(folder, method, loops, kill_at=None):
     return read_state(folder)
 
 
-@pytest.mark.parametrize(
-    "method, kills",
-    [
-        ("classifier", [("train", 5)]),
-        ("joint", [("train", 3)]),
-        # in each phase; and at the first step of phase two, when only the end of one is saved
-        ("two_phases", [("train", 7), ("second", 1), ("second", 9)]),
-    ],
-)
-def test_killed_and_resumed_is_bitwise_uninterrupted(tmp_path, method, kills):
+# (where it is killed, where it goes on: saves are every 2 steps and at the end of a phase)
+ONE_PHASE = [(("train", 5), (0, 4))]
+# in each phase; at the first step of the second, when only its beginning is saved
+TWO_PHASES = [(("train", 7), (0, 6)), (("second", 1), (1, 0)), (("second", 9), (1, 8))]
+
+
+@pytest.mark.parametrize("method", [*METHODS, "two_phases"])
+def test_killed_and_resumed_is_bitwise_uninterrupted(tmp_path, method, capsys):
     loops = {}
     expected = run(tmp_path / "whole", method, loops)
-    for kill in kills:
+    for kill, (phase, step) in TWO_PHASES if method == "two_phases" else ONE_PHASE:
         with pytest.raises(Killed):
             run(tmp_path / "killed", method, loops, kill)
+        with Checkpoints(tmp_path / "killed") as checkpoints:
+            assert checkpoints.position()[:2] == (phase, step)
+    capsys.readouterr()
     found = run(tmp_path / "killed", method, loops)
+    assert f"Going on from step {step} " in capsys.readouterr().out
     toy.assert_trees_equal(found, expected)
 
     def events(name):
@@ -113,12 +117,27 @@ def test_a_finished_run_is_shown_not_repeated(tmp_path, monkeypatch, capsys):
     assert "complete" in capsys.readouterr().out
 
 
-def test_nan_stops_the_run_and_keeps_the_last_good_state(tmp_path):
-    config = CONFIG | {"schedule": {"name": "step", "lr": 1e30, "drop_at": ()}}
-    with pytest.raises(loop.Diverged, match="no longer finite"):
+def nan_late(settings, info):
+    """A method whose loss is not a number in the second half of training."""
+    (phase,) = recipe(settings, info)
+    method = toy.method(info)
+
+    def loss(variables, batch, key, progress):
+        step = method.loss(variables, batch, key, progress)
+        return step._replace(values=jnp.where(progress >= 0.5, jnp.nan, step.values))
+
+    return (phase._replace(learner=toy.learner_of(method._replace(loss=loss))),)
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good_state(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "nan_late", nan_late)
+    config = CONFIG | {"method": {"name": "nan_late"}, "log_every_steps": 3}
+    with pytest.raises(loop.Diverged, match=r"expert 1, 2 .* step 6 .* state of step 4 is kept"):
         train.run(config, workdir=str(tmp_path))
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.position() is None  # nothing that is not finite was saved
+        assert checkpoints.position()[:2] == (0, 4)
+    leaves = jax.tree.leaves(read_state(tmp_path)["variables"])
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
     assert not (tmp_path / "report.json").exists()
 
 

@@ -1,7 +1,6 @@
 import json
 import struct
 
-import pytest
 from tensorboardX.proto import event_pb2
 
 from ltjax import rundir
@@ -56,11 +55,3 @@ def test_the_default_folder_follows_what_decides_the_result(monkeypatch):
 
     assert folder() == folder(log_every_steps=7, data={"dir": "elsewhere"})
     assert len({folder(), folder(seed=1), folder(num_experts=4), folder(combine="logits")}) == 4
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"seed": 0}'])
-def test_a_folder_is_never_taken_over(tmp_path, text):
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(rundir.UserError):
-        rundir.claim(tmp_path, settings_from({}))
-    assert (tmp_path / "config.json").read_text() == text

@@ -14,16 +14,20 @@ from ltjax.losses import cross_entropy
 from ltjax.methods import METHODS
 from ltjax.methods.classifier import classifier
 from ltjax.models import NETWORKS, classifier_network
-from ltjax.models.heads import Linear
+from ltjax.models.heads import HEADS
 from ltjax.models.resnet import CifarResNet
 from ltjax.phases import Info, on_images
 from ltjax.settings import settings_from
 
-# Five convolutions, one of them strided: all kinds of layers, and soon compiled.
-NETWORKS["toy"] = lambda num_classes: classifier_network(
-    CifarResNet(1, (4, 8)), Linear(num_classes)
-)
 CLASS_COUNTS = np.array([40, 20, 10, 5])
+
+
+def network(num_classes, *, head: str = "linear"):
+    """Five convolutions, one of them strided: all kinds of layers, and soon compiled."""
+    return classifier_network(CifarResNet(1, (4, 8)), HEADS[head](num_classes))
+
+
+NETWORKS["toy"] = network
 
 
 def images(counts, seed=0):
@@ -107,8 +111,12 @@ def assert_trees_close(tree, other, atol):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=atol), tree, other)
 
 
-def frozen_head(info):
-    """A learner that leaves the head as it is."""
+def method(info, frozen=()):
+    """A classifier on the toy network."""
     network = NETWORKS["toy"](info.num_classes)
-    method = on_images(classifier(network, cross_entropy, ("head",)), info.dataset, augment=True)
+    return on_images(classifier(network, cross_entropy, frozen), info.dataset, augment=True)
+
+
+def learner_of(method):
+    """Ten steps of plain SGD."""
     return learner(method, optim.sgd(lambda _: 0.05, 0.9, True, 1e-3), 10)

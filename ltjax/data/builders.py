@@ -38,13 +38,18 @@ class LongTailed(tfds.core.BuilderConfig):
         super().__init__(name=f"{kind}_{factor}" + (f"_seed{seed}" if seed else ""))
         self.kind, self.imbalance_factor, self.seed = kind, imbalance_factor, seed
 
+    @property
+    def rule(self) -> str:
+        """How the training split comes about, for its manifest."""
+        return f"{self.kind}, imbalance factor {self.imbalance_factor:g}, seed {self.seed}"
+
 
 class _Builder(tfds.core.GeneratorBasedBuilder):
-    def __init__(self, *, file_format=None, **how):
+    def __init__(self, **how):
+        super().__init__(**how)
         # Without TensorFlow, TFDS's default format can be neither written nor read.
-        if file_format is None and not has_tensorflow():
-            file_format = "array_record"
-        super().__init__(file_format=file_format, **how)
+        if not (how.get("file_format") or self.is_prepared() or has_tensorflow()):
+            self.info.set_file_format("array_record", override=True)
 
 
 class Digits(_Builder):
@@ -101,7 +106,7 @@ class _LongTailedBuilder(_Builder):
         return _info(self, shape=features["image"].shape, class_names=features["label"].names)
 
     def _source(self):
-        return tfds.builder(self.SOURCE, data_dir=self._data_dir_root)
+        return open_builder(self.SOURCE, self._data_dir_root)
 
     def _split_generators(self, dl_manager):
         del dl_manager  # the source is there, or an error
@@ -121,9 +126,8 @@ class _LongTailedBuilder(_Builder):
         splits.check_counts(counts, config.imbalance_factor)
         chosen = splits.select(labels, counts, config.seed)
         everything = np.arange(len(test))
-        rule = f"{config.kind}, imbalance factor {config.imbalance_factor:g}, seed {config.seed}"
         self.info.metadata["manifest"] = {
-            "train": _manifest(train, chosen, num_classes, rule),
+            "train": _manifest(train, chosen, num_classes, config.rule),
             "test": _manifest(test, everything, num_classes, "the whole test split"),
         }
         return {
@@ -154,6 +158,16 @@ class Cifar100Lt(_LongTailedBuilder):
     """CIFAR-100-LT by the rule of Cui et al. 2019 and the selection of Cao et al. 2019."""
 
     SOURCE = "cifar100"
+
+
+def open_builder(
+    name: str, data_dir: str | None, config: str | LongTailed | None = None
+) -> tfds.core.DatasetBuilder:
+    """A data set as it is prepared in `data_dir`; if it is not, to be prepared as array_record."""
+    builder = tfds.builder(name, data_dir=data_dir, config=config)
+    if builder.is_prepared():
+        return builder
+    return tfds.builder(name, data_dir=data_dir, config=config, file_format="array_record")
 
 
 def has_tensorflow() -> bool:

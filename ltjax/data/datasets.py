@@ -62,8 +62,9 @@ def prepare(data: Data, tell: Callable[[str], None] = print) -> None:
     builder = _builder(data)
     if builder.is_prepared():
         return
-    source = tfds.builder(data.name, data_dir=data.dir, file_format="array_record")
-    if data.download and not source.is_prepared():
+    source = builders.open_builder(data.name, data.dir)
+    bundled = isinstance(source, builders.Digits)  # made along with its long-tailed version
+    if data.download and not source.is_prepared() and not bundled:
         if not builders.has_tensorflow():
             raise UserError(
                 f"TFDS prepares {data.name!r} with TensorFlow, which is not installed: "
@@ -83,6 +84,11 @@ def load(data: Data) -> Splits:
     builder = _builder(data)
     builders.check_readable(builder)
     manifest = builder.info.metadata["manifest"]
+    if manifest["train"]["rule"] != builder.builder_config.rule:
+        raise UserError(
+            f"{builder.data_path} holds another split ({manifest['train']['rule']}) than its name "
+            f"says. Delete that folder; the next run prepares it again."
+        )
     train, test = (_read(builder, split, manifest[split]) for split in ("train", "test"))
     validation = None
     if data.validation:
@@ -104,7 +110,7 @@ def _builder(data: Data) -> tfds.core.DatasetBuilder:
     config = builders.LongTailed(data.imbalance, data.imbalance_factor, data.seed)
     if config.name in tfds.builder_cls(name).builder_configs:
         config = config.name  # TFDS wants its listed configs by name
-    return tfds.builder(name, config=config, data_dir=data.dir, file_format="array_record")
+    return builders.open_builder(name, data.dir, config)
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, tell: Callable[[str], None]) -> None:

@@ -89,11 +89,12 @@ def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, n
     Returns:
       (training, held out): positions in `labels`, both increasing.
     """
-    generator = np.random.Generator(np.random.Philox(seed))
-    held = [
-        generator.permutation(positions)[: int(share * len(positions))]
-        for positions in (np.flatnonzero(labels == label) for label in np.unique(labels))
-    ]
+    bits = np.random.Philox(seed)  # its raw bits are the same in all versions of NumPy
+    held = []
+    for label in np.unique(labels):
+        positions = np.flatnonzero(labels == label)
+        order = np.argsort(bits.random_raw(len(positions)), kind="stable")
+        held.append(positions[order[: int(share * len(positions))]])
     held = np.sort(np.concatenate(held))
     return np.setdiff1d(np.arange(len(labels)), held), held
 

@@ -39,6 +39,5 @@ def classifier(network: Network, loss_of, frozen: tuple[str, ...] = ()) -> Metho
 def recipe(settings, info, *, loss: str = "cross_entropy") -> tuple[phases.Phase, ...]:
     """Independent experts, each a classifier trained on the entire training set."""
     network = phases.network(settings, info)
-    loss_of = pick(LOSSES, loss, "config.method.loss")
-    method = classifier(network, loss_of)
+    method = classifier(network, pick(LOSSES, loss, "config.method.loss"))
     return (phases.phase(settings, info, method, settings.num_experts),)

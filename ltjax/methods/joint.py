@@ -5,54 +5,41 @@ logits. Nothing then asks a single network to be right by itself, or to differ f
 """
 
 import jax
-import jax.numpy as jnp
 
 from ltjax import phases
 from ltjax.choices import pick
 from ltjax.experts import over_experts
-from ltjax.learner import Method, Step, Variables
 from ltjax.losses import LOSSES
+from ltjax.methods.classifier import classifier
 from ltjax.models import Network
 
 
-def joint(network: Network, num_networks: int, loss_of, over: str) -> Method:
-    """Train several networks through the loss of their averaged logits.
+def joined(network: Network, num_networks: int, over: str) -> Network:
+    """Several networks as one, whose logits and features are the averages of theirs.
 
     Args:
       network: from ltjax.models; every leaf of params and stats gets a leading axis K.
       num_networks: K.
-      loss_of: (logits f32[B, C], label i32[B]) -> f32[B], as in ltjax.losses.
       over: how the networks are compiled; see ltjax.experts.over_experts.
     """
 
-    def logits_of(variables, image, train):
-        def one(own):
-            (logits, _), stats = network.apply(own, image, train=train)
-            return logits, stats
-
-        logits, stats = over_experts(one, (0,), over)(variables._replace(memory=()))
-        return logits.mean(0), stats  # [B, C]
-
-    def init(key, batch):
+    def init(key, image):
         keys = jax.random.split(key, num_networks)
-        return Variables(*jax.vmap(lambda key: network.init(key, batch["image"]))(keys))
+        return jax.vmap(lambda key: network.init(key, image))(keys)
 
-    def loss(variables, batch, key, progress):
-        del key, progress
-        logits, stats = logits_of(variables, batch["image"], train=True)
-        values = loss_of(logits, batch["label"])  # [B]
-        right = (logits.argmax(-1) == batch["label"]).astype(values.dtype)
-        return Step(values, jnp.ones_like(values), stats, variables.memory, {"accuracy": right})
+    def apply(variables, image, train, frozen=()):
+        def one(own):
+            return network.apply(own, image, train=train, frozen=frozen)
 
-    def predict(variables, batch):
-        return logits_of(variables, batch["image"], train=False)[0]
+        outputs, stats = over_experts(one, over)(variables._replace(memory=()))
+        return jax.tree.map(lambda x: x.mean(0), outputs), stats
 
-    return Method(init, loss, predict)
+    return Network(init, apply)
 
 
 def recipe(settings, info, *, loss: str = "cross_entropy") -> tuple[phases.Phase, ...]:
     """One model of config.num_experts networks; to evaluation it is a single expert."""
-    network = phases.network(settings, info)
-    loss_of = pick(LOSSES, loss, "config.method.loss")
-    method = joint(network, settings.num_experts, loss_of, settings.mesh.experts_over)
-    return (phases.phase(settings, info, method, 1),)
+    one = phases.network(settings, info)
+    network = joined(one, settings.num_experts, settings.mesh.experts_over)
+    method = classifier(network, pick(LOSSES, loss, "config.method.loss"))
+    return (phases.phase(settings, info, method, num_experts=1),)
