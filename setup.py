@@ -16,24 +16,24 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["ltjax", "ltjax.*"]),
     install_requires=[
-        "absl-py>=2.1",
-        "array_record>=0.5",  # the file format that TFDS reads and writes without TensorFlow
-        "flax>=0.12",
+        "absl-py>=2.1,<3",
+        "array_record>=0.5,<1",  # the file format that TFDS reads and writes without TensorFlow
+        "flax>=0.12,<1",
         "importlib_resources",  # imported by TFDS's download code, which does not declare it
-        "jax>=0.10",
-        "ml-collections>=1.1",
-        "numpy>=2.0",
-        "optax>=0.2.6",
-        "orbax-checkpoint>=0.12",
+        "jax>=0.10,<1",
+        "ml-collections>=1.1,<2",
+        "numpy>=2.0,<3",
+        "optax>=0.2.6,<1",
+        "orbax-checkpoint>=0.12,<1",
         "pillow>=10",  # decodes and encodes images for TFDS
-        "rich>=13",
-        "scikit-learn>=1.5",  # bundles the handwritten digits
-        "tensorboardX>=2.6",
-        "tensorflow-datasets>=4.9.10",
+        "rich>=13,<16",
+        "scikit-learn>=1.5,<2",  # bundles the handwritten digits
+        "tensorboardX>=2.6,<3",
+        "tensorflow-datasets>=4.9.10,<5",
     ],
     extras_require={
-        "cuda": ["jax[cuda12]>=0.10"],
-        "tpu": ["jax[tpu]>=0.10"],
+        "cuda": ["jax[cuda12]>=0.10,<1"],
+        "tpu": ["jax[tpu]>=0.10,<1"],
         # Preparing the stock CIFAR data sets of TFDS needs TensorFlow; nothing else does.
         "prepare": ["tensorflow-cpu>=2.16"],
         "test": [

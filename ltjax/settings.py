@@ -2,7 +2,8 @@
 
 This file is the list of all config fields: their names, types, defaults, meanings and limits. A
 config (`configs/*.py`) is an ml_collections.ConfigDict with these names; whatever it leaves out
-takes the default below, and a name that is not below is an error.
+takes the default below, and a name that is not below is an error. Configs are not locked: a lock
+would refuse the option of another row (`--config.sampler.q`), and says less than the checks here.
 """
 
 import dataclasses

@@ -5,7 +5,7 @@ automatic differentiation writes are in others: they end as scalar loops, the mo
 Here both gradients are written in the good layout. The one with respect to the kernel also goes
 through the batch in chunks, because a loop's operands are buffers: without it, XLA fuses the
 elementwise work that makes them into the transposes, and gathers scalar by scalar. Together
-a training step of ResNet-32 takes half the time (benchmarks/README.md). On other backends
+a training step of ResNet-32 takes about half the time (benchmarks/README.md). On other backends
 the gradients are those of `lax`.
 """
 
