@@ -53,7 +53,6 @@ class Run(NamedTuple):
     checkpoints: Checkpoints
     log: Log
     console: Console
-    stop: Stop
 
 
 class Loop:
@@ -99,7 +98,10 @@ class Loop:
         began, metrics = time.perf_counter(), None
         before = sum(phase.num_steps for phase in this.recipe[: self._phase_number])
         is_last_phase = self._phase_number + 1 == len(this.recipe)
-        with Display(this.console, phase.name, phase.num_steps, start, images_per_step) as display:
+        with (
+            Stop(lambda text: say(this.console, text)) as stop,
+            Display(this.console, phase.name, phase.num_steps, start, images_per_step) as display,
+        ):
             for step in range(start, phase.num_steps):
                 request = place(self._feed.request(step), self._mesh, EXPERT_BATCHES)
                 # One step may run while the next is prepared. A longer queue would go on running
@@ -112,18 +114,18 @@ class Loop:
                 done, last = step + 1, step + 1 == phase.num_steps
                 finished = last and is_last_phase
                 # a count without gaps: processes agree to stop at the next one
-                stop = this.stop.signal or this.checkpoints.stop_requested(before + done)
+                stopping = stop.signal or this.checkpoints.stop_requested(before + done)
                 display.advance(done)
                 if done % settings.log_every_steps == 0 or last:
                     self._log(done, fetch(metrics), speed, display)
                 evaluate = last or self._is_due(done, settings.eval_every_epochs)
                 if evaluate and not finished:  # the last state of a run has its own evaluation
                     state = self._evaluate_and_tell(state, done)
-                if evaluate or stop or self._is_due(done, settings.save_every_epochs):
+                if evaluate or stopping or self._is_due(done, settings.save_every_epochs):
                     self.save(state, done, seconds + time.perf_counter() - began)
                     speed.pause()
-                if stop and not finished:
-                    raise Stopped(this.stop.signal or signal.SIGTERM, done, this.folder)
+                if stopping and not finished:
+                    raise Stopped(stop.signal or signal.SIGTERM, done, this.folder)
         return state, seconds + time.perf_counter() - began
 
     def evaluate(self, state: TrainState) -> dict[str, dict]:

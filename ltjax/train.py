@@ -20,7 +20,6 @@ from ltjax.models import NETWORKS
 from ltjax.optim import SCHEDULES
 from ltjax.phases import Info, Phase
 from ltjax.settings import Settings, settings_from
-from ltjax.signals import Stop
 
 TABLES = {"method": METHODS, "network": NETWORKS, "sampler": SAMPLERS, "schedule": SCHEDULES}
 
@@ -60,12 +59,11 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
         if result:
             say(console, f"This run is complete: {folder}. Give another --workdir to train anew.")
         else:
-            stop = holding.enter_context(Stop(lambda text: say(console, text)))
             checkpoints = holding.enter_context(Checkpoints(folder))
             saved = checkpoints.position()
             reached = number(recipe, saved.phase, saved.step) if saved else 0
             log = holding.enter_context(rundir.Log(folder, reached))
-            this = Run(settings, splits, info, recipe, folder, checkpoints, log, console, stop)
+            this = Run(settings, splits, info, recipe, folder, checkpoints, log, console)
             result = _train(this, saved)
             rundir.write(folder / "report.md", report.markdown(result))
             rundir.save_json(folder / rundir.REPORT, result)
