@@ -114,6 +114,8 @@ def _help() -> str:
 
 def _what_failed(error: Exception) -> str:
     """The line that says what is wrong; of a config file that failed to load, the last one."""
+    if isinstance(error, KeyError):
+        return f"The config file has no group of fields {error}: misspelt, or to be added there?"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__

@@ -229,6 +229,7 @@ BROKEN = {
         (["--config", "digits.py", "--config.num_experts=many"], "many"),
         (["--config", "digits.py", "--config.nmu_experts=3"], "nmu_experts"),
         (["--config", "digits.py", "resume"], "resume"),
+        (["--config", "digits.py", "--config.optimzer.momentum=0.5"], "optimzer"),
         (["--config", "digits.py", "--num_processes=2"], "--coordinator"),
         (["--config", "digits.py", "--config.num_experts=0"], "config.num_experts is 0"),
     ],

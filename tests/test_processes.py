@@ -16,7 +16,7 @@ def start(folder, data_dir, devices, *more):
     command = [
         sys.executable, "-m", "ltjax.main", "--config", str(ROOT / "configs" / "digits.py"),
         "--workdir", str(folder), f"--config.data.dir={data_dir}", "--config.num_epochs=0.28",
-        "--config.num_experts=2", *more,
+        "--config.num_experts=2", "--config.schedule.name=step", *more,
     ]  # fmt: skip
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     return subprocess.Popen(
