@@ -1,10 +1,13 @@
 """Two processes of four devices do what one of eight does: the stand-in for a pod."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import toy
 from conftest import ROOT
 
@@ -12,10 +15,10 @@ from ltjax.checkpoint import read_state
 
 
 def start(folder, data_dir, devices, *more):
-    # Two steps: differences in the order of sums grow at every ReLU edge after that.
+    # One step: differences in the order of sums grow at every ReLU edge after that.
     command = [
         sys.executable, "-m", "ltjax.main", "--config", str(ROOT / "configs" / "digits.py"),
-        "--workdir", str(folder), f"--config.data.dir={data_dir}", "--config.num_epochs=0.28",
+        "--workdir", str(folder), f"--config.data.dir={data_dir}", "--config.num_epochs=0.14",
         "--config.num_experts=2", "--config.schedule.name=step", *more,
     ]  # fmt: skip
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
@@ -30,6 +33,11 @@ def finish(process):
     return said
 
 
+def log(folder):
+    (event,) = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return event
+
+
 def test_two_processes_train_and_evaluate_as_one(tmp_path, data_dir):
     one = finish(start(tmp_path / "one", data_dir, 8))
     with socket.socket() as free:
@@ -42,7 +50,17 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path, data_dir):
     first, second = (finish(process) for process in processes)
     assert "average probs" in first and "average probs" not in second  # process 0 speaks
     found, expected = read_state(tmp_path / "two"), read_state(tmp_path / "one")
-    toy.assert_trees_close(found["variables"], expected["variables"], atol=2e-6)
+    # The forward pass is continuous, so what it leaves behind agrees to rounding.
+    stats = found["variables"]["stats"], expected["variables"]["stats"]
+    toy.assert_trees_close(*stats, atol=2e-6)
+    losses = [log(tmp_path / name)["train/loss"] for name in ("two", "one")]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    # The gradient (the momentum after one step) is not: a ReLU whose input rounds to the other
+    # side of zero moves a tensor by up to 1 %. A sum taken twice would move it by 100 % and more.
+    for ours, theirs in zip(
+        *(jax.tree.leaves(s["opt_state"]) for s in (found, expected)), strict=True
+    ):
+        assert np.linalg.norm(ours - theirs) <= 3e-2 * np.linalg.norm(theirs)
 
     def tables(said):
         return [line for line in said.splitlines() if line.startswith(("expert", "average"))]
