@@ -168,12 +168,13 @@ def test_sigkill_and_sigterm_from_outside(tmp_path, data_dir):
     whole = subprocess.run(command(tmp_path / "whole", data_dir), **start)
     assert whole.returncode == 0, whole.stdout
     killed = tmp_path / "killed"
-    for steps, number in ((9, signal.SIGKILL), (20, signal.SIGTERM)):
+    for steps, number in ((9, signal.SIGKILL), (20, signal.SIGKILL), (30, signal.SIGTERM)):
         process = subprocess.Popen(command(killed, data_dir), **start)
         wait_for(killed, steps)
         process.send_signal(number)
         said = process.communicate()[0]
         assert process.returncode == (-9 if number == signal.SIGKILL else 143), said
+        assert ("Going on from step" in said) == (steps > 9)
     assert "To go on: python -m ltjax.main --config" in said
     last = subprocess.run(command(killed, data_dir), **start)
     assert last.returncode == 0 and "Going on from step" in last.stdout, last.stdout
