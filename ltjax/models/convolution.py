@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-CHUNK = 16  # images; the best of 8, 16, 32 for 16 to 64 channels
+CHUNK = 16  # images, at most
 
 _conv = functools.partial(lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
