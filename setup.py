@@ -1,10 +1,32 @@
 """Install ltjax: `pip install -e .`, or `pip install -e '.[test]'` to run the tests."""
 
 import pathlib
+import platform
 
+import jaxlib
 import setuptools
 
 HERE = pathlib.Path(__file__).parent
+
+# The native CPU kernels: one source, a library for each kind of CPU, chosen when it is loaded. They
+# are optional: where there is no compiler, the installation goes on without.
+KERNELS = pathlib.Path("ltjax", "kernels")
+TARGETS = {"baseline": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    TARGETS |= {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mfma"]}
+
+
+def kernels(target, flags):
+    return setuptools.Extension(
+        f"ltjax.kernels.conv_sums_{target}",
+        [str(KERNELS / "conv_sums.cc")],
+        include_dirs=[str(pathlib.Path(jaxlib.__file__).parent / "include")],
+        depends=[str(path) for path in KERNELS.glob("*.h")],
+        # Not -ffast-math: NaN and infinity must pass through.
+        extra_compile_args=["-O3", "-std=c++20", "-fno-math-errno", "-fno-trapping-math", *flags],
+        optional=True,
+    )
+
 
 setuptools.setup(
     name="ltjax",
@@ -15,6 +37,9 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["ltjax", "ltjax.*"]),
+    package_data={"ltjax.kernels": ["*.h", "*.cc"]},
+    ext_modules=[kernels(target, flags) for target, flags in TARGETS.items()],
+    options={"build_ext": {"parallel": len(TARGETS)}},
     install_requires=[
         "absl-py>=2.1,<3",
         "array_record>=0.5,<1",  # the file format that TFDS reads and writes without TensorFlow

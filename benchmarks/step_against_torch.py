@@ -36,7 +36,7 @@ from ltjax.data.datasets import DATASETS
 from ltjax.data.feeds import resident
 from ltjax.data.images import Images
 from ltjax.data.splits import long_tailed_counts
-from ltjax.experts import independent, seeded_keys
+from ltjax.experts import best_over, independent, seeded_keys
 from ltjax.mesh import EXPERT_BATCHES, WHOLE, fetch, mesh_for, place, sharded
 from ltjax.methods import METHODS
 from ltjax.phases import Info
@@ -110,7 +110,7 @@ def ltjax_steps(images: Images, num_experts: int, batch_size: int) -> Iterator[n
     (phase,) = choose(METHODS, "method", **settings.method)(settings, info)
     mesh = mesh_for(num_experts, expert=settings.mesh.expert)
     feed = resident(images, phase.draw, settings.seed, 0, num_experts)
-    many = sharded(independent(phase.learner, settings.mesh.experts_over), mesh, feed.load)
+    many = sharded(independent(phase.learner, best_over(settings.compute)), mesh, feed.load)
     state = many.init(seeded_keys(settings.seed, 0, num_experts), info.example)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.variables.params))
     assert count == num_experts * PARAMETERS, count

@@ -35,7 +35,8 @@ def get_config():
     # Warm up for 5 epochs; "step" then divides by 100 after 80 % and again after 90 % of training.
     config.schedule = dict(name="step", lr=0.1, warmup_epochs=5)
     config.optimizer = dict(momentum=0.9, nesterov=True, weight_decay=2e-4)
-    config.mesh = dict(expert=0, experts_over="auto")  # chosen by the number and kind of devices
+    config.mesh = dict(expert=0)  # devices along the expert axis; 0: chosen by their number
+    config.compute = dict(convolution="winograd", experts_over="auto")
     config.combine = "probs"  # the average of softmax outputs; "logits" averages these instead
     config.eval_every_epochs = (
         10.0  # on the validation part if there is one, else on the test split

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from ltjax.learner import Learner, PyTree
+from ltjax.models.layers import is_native
+from ltjax.settings import Compute
 
 
-def independent(one: Learner, over: str = "auto") -> Learner:
+def independent(one: Learner, over: str = "vmap") -> Learner:
     """Many experts that share nothing, each a copy of `one` with its own state and batch.
 
     Args:
@@ -43,19 +45,25 @@ def over_experts(f: Callable, over: str) -> Callable:
     Args:
       f: a function of one expert.
       over: how the map is compiled; the results agree to rounding. 'vmap' computes all experts in
-        each operation: right for accelerators. On CPU, XLA turns convolutions with a kernel per
-        expert into grouped ones, many times slower than 'unroll', which compiles one copy of f per
-        expert. 'map' is a loop: it compiles once and needs the memory of one expert. 'auto' is
-        'unroll' on CPU and 'vmap' elsewhere.
+        each operation: right for accelerators and for native kernels. XLA:CPU, without these, turns
+        convolutions with a kernel per expert into grouped ones, many times slower than 'unroll',
+        which compiles one copy of f per
+        expert. 'map' is a loop: it compiles once and needs the memory of one expert.
     """
-    if over == "auto":
-        over = "unroll" if jax.default_backend() == "cpu" else "vmap"
     if over == "vmap":
         return jax.vmap(f)
     if over == "map":
         return lambda *own: lax.map(lambda one: f(*one), own)
     assert over == "unroll", over
     return lambda *own: stack([f(*take(own, i)) for i in range(len(jax.tree.leaves(own)[0]))])
+
+
+def best_over(compute: Compute) -> str:
+    """The `over` that a config asks for, or the fast one where it leaves the choice ('auto')."""
+    if compute.experts_over != "auto":
+        return compute.experts_over
+    is_plain_cpu = jax.default_backend() == "cpu" and not is_native(compute.convolution)
+    return "unroll" if is_plain_cpu else "vmap"
 
 
 def seeded_keys(seed: int, phase: int, num_experts: int) -> jax.Array:

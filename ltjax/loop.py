@@ -21,7 +21,7 @@ from ltjax.console import Display, Speed, say
 from ltjax.data.datasets import Splits
 from ltjax.data.feeds import resident
 from ltjax.evaluate import evaluator
-from ltjax.experts import independent, seeded_keys
+from ltjax.experts import best_over, independent, seeded_keys
 from ltjax.learner import TrainState
 from ltjax.mesh import EXPERT_BATCHES, EXPERTS, WHOLE, fetch, mesh_for, place, sharded
 from ltjax.phases import Info, Phase, steps_per_epoch
@@ -66,7 +66,7 @@ class Loop:
         self._feed = resident(
             this.splits.train, phase.draw, settings.seed, phase_number, phase.num_experts
         )
-        many = independent(phase.learner, settings.mesh.experts_over)
+        many = independent(phase.learner, best_over(settings.compute))
         self._many = sharded(many, self._mesh, self._feed.load)
         self._evaluate = evaluator(many, self._mesh, settings.eval_batch_size)
         self._per_epoch = steps_per_epoch(len(this.info.labels), settings)

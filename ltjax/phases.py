@@ -102,7 +102,8 @@ def phase(settings: Settings, info: Info, method: Method, num_experts: int) -> P
 
 def network(settings: Settings, info: Info) -> Network:
     """The config's network for the data set's classes."""
-    return choose(NETWORKS, "network", **settings.network)(info.num_classes)
+    make = choose(NETWORKS, "network", **settings.network)
+    return make(info.num_classes, settings.compute.convolution)
 
 
 def on_images(method: Method, dataset: Dataset, augment: bool) -> Method:

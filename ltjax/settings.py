@@ -53,6 +53,15 @@ class Mesh:
     """How experts and images are spread over devices."""
 
     expert: int = limited(0, at_least=0)  # devices along the expert axis; 0: gcd(experts, devices)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """How the same sums are computed; results agree to rounding."""
+
+    # On CPU: "winograd" and "direct" are native kernels, with or without Winograd's transforms for
+    # convolutions of stride 1; "plain", or either without kernels, is JAX alone. Elsewhere the same.
+    convolution: str = limited("winograd", one_of=("winograd", "direct", "plain"))
     experts_over: str = limited("auto", one_of=("auto", "vmap", "unroll", "map"))  # ltjax.experts
 
 
@@ -82,6 +91,7 @@ class Settings:
         "probs", one_of=("probs", "logits")
     )  # what the average of experts averages
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
+    compute: Compute = dataclasses.field(default_factory=Compute)
     eval_batch_size: int = limited(
         500, at_least=1
     )  # images per step of evaluation, over all devices

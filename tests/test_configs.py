@@ -50,7 +50,7 @@ def test_a_config_takes_a_step_on_noise(path, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "load", mock)
     cosine = config.schedule.name == "cosine"  # needs two epochs; these have three steps each
     config.num_epochs, config.batch_size = (2.0, 336) if cosine else (1e-3, 8)
-    config.mesh = dict(experts_over="map")
+    config.compute = dict(experts_over="map")
     report = train.run(config, workdir=str(tmp_path))
     assert report["steps"] <= 6
     assert len(report["splits"]["test"]["experts"]) == config.num_experts

@@ -43,7 +43,7 @@ def test_a_method_learns_from_each_evaluation_on_the_way(tmp_path, monkeypatch, 
         "batch_size": 16,
         "num_epochs": 2.0,  # of 5 steps
         "eval_every_epochs": 0.6,  # at steps 3, 6 and 9
-        "mesh": {"experts_over": "map"},
+        "compute": {"experts_over": "map"},
     }
     report = train.run(config, workdir=str(tmp_path))
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

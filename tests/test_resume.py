@@ -29,7 +29,7 @@ CONFIG = dict(
     num_epochs=2.0,  # of 5 steps
     save_every_epochs=0.4,  # 2 steps
     log_every_steps=1,
-    mesh={"experts_over": "map"},
+    compute={"experts_over": "map"},
 )
 
 
@@ -146,7 +146,7 @@ def command(folder, data_dir):
         sys.executable, "-m", "ltjax.main", "--config", str(ROOT / "configs" / "digits.py"),
         "--workdir", str(folder), f"--config.data.dir={data_dir}", "--config.num_epochs=6",
         "--config.num_experts=2", "--config.log_every_steps=1", "--config.save_every_epochs=0.3",
-        "--config.mesh.experts_over=map",
+        "--config.compute.experts_over=map",
     ]  # fmt: skip
 
 

@@ -22,9 +22,9 @@ from ltjax.settings import settings_from
 CLASS_COUNTS = np.array([40, 20, 10, 5])
 
 
-def network(num_classes, *, head: str = "linear"):
+def network(num_classes, form="winograd", *, head: str = "linear"):
     """Five convolutions, one of them strided: all kinds of layers, and soon compiled."""
-    return classifier_network(CifarResNet(1, (4, 8)), HEADS[head](num_classes))
+    return classifier_network(CifarResNet(1, (4, 8), form), HEADS[head](num_classes))
 
 
 NETWORKS["toy"] = network

@@ -8,7 +8,7 @@ import jax
 
 from ltjax import phases
 from ltjax.choices import pick
-from ltjax.experts import over_experts
+from ltjax.experts import best_over, over_experts
 from ltjax.losses import LOSSES
 from ltjax.methods.classifier import classifier
 from ltjax.models import Network
@@ -40,6 +40,6 @@ def joined(network: Network, num_networks: int, over: str) -> Network:
 def recipe(settings, info, *, loss: str = "cross_entropy") -> tuple[phases.Phase, ...]:
     """One model of config.num_experts networks; to evaluation it is a single expert."""
     one = phases.network(settings, info)
-    network = joined(one, settings.num_experts, settings.mesh.experts_over)
+    network = joined(one, settings.num_experts, best_over(settings.compute))
     method = classifier(network, pick(LOSSES, loss, "config.method.loss"))
     return (phases.phase(settings, info, method, num_experts=1),)

@@ -1,6 +1,7 @@
 """Networks: the one door to Flax. A Network is two pure functions over plain trees.
 
-`NETWORKS` is the table of architectures; a row makes a Network for a number of classes.
+`NETWORKS` is the table of architectures; a row makes a Network for a number of classes, with
+convolutions of a form (see `ltjax.models.layers.conv_sums`).
 """
 
 from collections.abc import Callable
@@ -60,9 +61,10 @@ def classifier_network(backbone: nn.Module, head: nn.Module) -> Network:
 
 
 def _cifar_resnet(depth: int) -> Callable[..., Network]:
-    def resnet(num_classes: int, *, head: str = "linear") -> Network:
+    def resnet(num_classes: int, form: str = "winograd", *, head: str = "linear") -> Network:
         make_head = pick(HEADS, head, "config.network.head")
-        return classifier_network(CifarResNet((depth - 2) // 6), make_head(num_classes))
+        backbone = CifarResNet((depth - 2) // 6, form=form)
+        return classifier_network(backbone, make_head(num_classes))
 
     resnet.__doc__ = f"ResNet-{depth} for small images (He et al. 2016, section 4.2)."
     return resnet

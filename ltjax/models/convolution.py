@@ -1,4 +1,6 @@
-"""A 3x3 convolution whose gradients run on XLA:CPU's fast kernels.
+"""The plain form of convolution, affine, ReLU and sums: JAX alone, for every backend and type.
+
+Its 3x3 convolution has gradients that run on XLA:CPU's fast kernels.
 
 XLA:CPU has fast convolutions for one layout (images NHWC, kernel HWIO), and the gradients that
 automatic differentiation writes are in others: they end as scalar loops, the more so inside `scan`.
@@ -16,6 +18,23 @@ import jax.numpy as jnp
 from jax import lax
 
 CHUNK = 16  # images, at most
+
+
+def conv_sums(x, a, c, w, stride):
+    """`ltjax.models.layers.conv_sums`, by its definition."""
+    y = conv3x3(before(x, a, c), w, stride)
+    return y, y.sum((0, 1, 2)), (y * y).sum((0, 1, 2))
+
+
+def before(x, a, c):
+    """What the convolution reads: relu(a * x + c), or x where a and c are None."""
+    return x if a is None else jax.nn.relu(a * x + c)
+
+
+def add_relu(y, a, c, shortcut):
+    """`ltjax.models.layers.add_relu`, by its definition."""
+    return jax.nn.relu(a * y + c + shortcut)
+
 
 _conv = functools.partial(lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 

@@ -3,7 +3,8 @@
 A layer hands on its raw output together with the affine (a, c) that normalises it; the next layer
 applies that while it reads. So batch norm is arithmetic on vectors of channels, and a convolution
 with the normalisation and ReLU before it and the sums after it is one call, whose form can be
-exchanged without touching a network.
+exchanged without touching a network: `convolution.py` is its definition, for every backend and type
+of number; `native.py` is for float32 on CPU, several times faster there.
 """
 
 import flax.linen as nn
@@ -11,8 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ltjax import kernels
 from ltjax.axes import DATA
-from ltjax.models.convolution import conv3x3
+from ltjax.models import convolution as plain
+from ltjax.models import native
 
 EPSILON = 1e-5
 MOMENTUM = 0.1  # PyTorch's convention: the weight of the batch in the running statistics
@@ -22,28 +25,48 @@ kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 def conv_sums(
-    x: jax.Array, a: jax.Array | None, c: jax.Array | None, w: jax.Array, stride: int = 1
+    x: jax.Array,
+    a: jax.Array | None,
+    c: jax.Array | None,
+    w: jax.Array,
+    stride: int = 1,
+    form: str = "winograd",
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """y = conv3x3(relu(a * x + c), w), zero-padded by 1, with the sums that batch norm needs.
 
     Args:
-      x: [B, H, W, I].
+      x: [B, H, W, I], no axis of size 0.
       a, c: [I], the affine before the ReLU; both None where x is read as it is.
       w: [3, 3, I, O].
       stride: 1 or 2, in both directions.
+      form: "winograd", "direct" or "plain", as ltjax.settings.Compute says. The first two are
+        native where that can be (`is_native`, float32), and plain elsewhere.
 
     Returns:
       y [B, ceil(H / stride), ceil(W / stride), O], sum y [O], sum y * y [O].
+
+    Raises:
+      ValueError: if an axis is empty.
     """
-    if a is not None:
-        x = nn.relu(a * x + c)
-    y = conv3x3(x, w, stride)
-    return y, y.sum((0, 1, 2)), (y * y).sum((0, 1, 2))
+    if 0 in (*x.shape, *w.shape):
+        raise ValueError(f"A convolution of {x.shape} with {w.shape} has an empty axis.")
+    if is_native(form) and x.dtype == w.dtype == jnp.float32:
+        return native.conv_sums(x, a, c, w, stride, form == "winograd")
+    return plain.conv_sums(x, a, c, w, stride)
 
 
-def add_relu(y: jax.Array, a: jax.Array, c: jax.Array, shortcut: jax.Array) -> jax.Array:
+def add_relu(
+    y: jax.Array, a: jax.Array, c: jax.Array, shortcut: jax.Array, form: str = "winograd"
+) -> jax.Array:
     """The end of a residual block, relu(a * y + c + shortcut), all [B, H, W, O]; a and c [O]."""
-    return nn.relu(a * y + c + shortcut)
+    if is_native(form) and y.dtype == shortcut.dtype == jnp.float32:
+        return native.add_relu(y, a, c, shortcut)
+    return plain.add_relu(y, a, c, shortcut)
+
+
+def is_native(form: str) -> bool:
+    """Whether convolutions of this form, in float32, run on the native kernels."""
+    return form != "plain" and jax.default_backend() == "cpu" and kernels.target() is not None
 
 
 class ConvNorm(nn.Module):
@@ -56,6 +79,7 @@ class ConvNorm(nn.Module):
 
     features: int
     stride: int = 1
+    form: str = "winograd"  # of the convolution; see conv_sums
 
     @nn.compact
     def __call__(self, x, a, c, train):
@@ -67,7 +91,7 @@ class ConvNorm(nn.Module):
         mean = self.variable("batch_stats", "mean", jnp.zeros, (self.features,))
         var = self.variable("batch_stats", "var", jnp.ones, (self.features,))
 
-        y, total, squares = conv_sums(x, a, c, w, self.stride)
+        y, total, squares = conv_sums(x, a, c, w, self.stride, self.form)
         m, v = mean.value, var.value
         if train:
             total, squares = lax.psum((total, squares), DATA)

@@ -16,16 +16,18 @@ class CifarResNet(nn.Module):
 
     blocks_per_stage: int
     widths: tuple[int, ...] = (16, 32, 64)
+    form: str = "winograd"  # of convolutions; see ltjax.models.layers.conv_sums
 
     @nn.compact
     def __call__(self, image, train):
         """(image [B, H, W, channels], train) -> features [B, widths[-1]]."""
-        y, a, c = ConvNorm(self.widths[0], name="stem")(image, None, None, train)
+        y, a, c = ConvNorm(self.widths[0], form=self.form, name="stem")(image, None, None, train)
         x = nn.relu(a * y + c)
         for stage, width in enumerate(self.widths):
             for block in range(self.blocks_per_stage):
                 stride = 2 if stage > 0 and block == 0 else 1
-                x = Block(width, stride, name=f"stage{stage + 1}_block{block}")(x, train)
+                name = f"stage{stage + 1}_block{block}"
+                x = Block(width, stride, self.form, name=name)(x, train)
         return x.mean((1, 2))
 
 
@@ -34,13 +36,16 @@ class Block(nn.Module):
 
     features: int
     stride: int
+    form: str = "winograd"
 
     @nn.compact
     def __call__(self, x, train):
         """x [B, H, W, I] -> [B, ceil(H / stride), ceil(W / stride), features]."""
-        y, a, c = ConvNorm(self.features, self.stride, name="conv1")(x, None, None, train)
-        y, a, c = ConvNorm(self.features, name="conv2")(y, a, c, train)
-        return add_relu(y, a, c, shortcut(x, self.features, self.stride))
+        y, a, c = ConvNorm(self.features, self.stride, self.form, name="conv1")(
+            x, None, None, train
+        )
+        y, a, c = ConvNorm(self.features, form=self.form, name="conv2")(y, a, c, train)
+        return add_relu(y, a, c, shortcut(x, self.features, self.stride), self.form)
 
 
 def shortcut(x, features, stride):

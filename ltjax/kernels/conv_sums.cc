@@ -1,0 +1,98 @@
+// What XLA calls: the handlers of its foreign function interface, which check shapes and choose a form.
+#include <string>
+
+#include "block_end.h"
+#include "direct_conv.h"
+#include "winograd_conv.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace {
+
+namespace ffi = xla::ffi;
+using namespace ltjax::LTJAX_TARGET;
+using In = ffi::Buffer<ffi::F32>;
+using Out = ffi::ResultBuffer<ffi::F32>;
+
+// The product of the leading axes, all but the last `keep`.
+int leading(const In& b, size_t keep) {
+  int64_t n = 1;
+  for (size_t i = 0; i + keep < b.dimensions().size(); ++i) n *= b.dimensions()[i];
+  return static_cast<int>(n);
+}
+int from_end(const In& b, int i) { return static_cast<int>(b.dimensions()[b.dimensions().size() - i]); }
+
+Pool pool_of(ffi::ThreadPool& threads) {
+  return {static_cast<int>(threads.num_threads()),
+          [&](std::function<void()> f) { threads.Schedule(std::move(f)); }};
+}
+
+Shape shape_of(const In& x, const In& w, int64_t stride) {
+  return {leading(x, 4), from_end(x, 4), from_end(x, 3), from_end(x, 2),
+          from_end(x, 1), from_end(w, 1), static_cast<int>(stride)};
+}
+
+ffi::Error check(const In& x, const In& w, int64_t stride) {
+  if (x.dimensions().size() < 4 || w.dimensions().size() < 4 || from_end(w, 2) != from_end(x, 1) ||
+      from_end(w, 3) != 3 || from_end(w, 4) != 3 || (stride != 1 && stride != 2) ||
+      x.element_count() == 0 || w.element_count() == 0)
+    return ffi::Error::InvalidArgument("conv_sums needs x [..., B, H, W, I] and w [..., 3, 3, I, O], not empty, stride 1 or 2");
+  return ffi::Error::Success();
+}
+
+ffi::Error ConvSums(ffi::ThreadPool threads, In x, In a, In c, In w, Out y, Out sum, Out squares,
+                    int64_t stride, int64_t affine, int64_t winograd) {
+  if (ffi::Error error = check(x, w, stride); error.failure()) return error;
+  const Pool pool = pool_of(threads);
+  const Forward f{x.typed_data(), affine ? a.typed_data() : nullptr, affine ? c.typed_data() : nullptr,
+                  w.typed_data(), y->typed_data(), sum->typed_data(), squares->typed_data()};
+  const Shape s = shape_of(x, w, stride);
+  (winograd ? winograd::forward : direct::forward)(pool, s, f);
+  return ffi::Error::Success();
+}
+
+ffi::Error ConvSumsGradient(ffi::ThreadPool threads, In x, In a, In c, In w, In y, In dy, In d_sum,
+                            In d_squares, Out dx, Out dw, Out da, Out dc, int64_t stride,
+                            int64_t affine, int64_t winograd, int64_t need_dx) {
+  if (ffi::Error error = check(x, w, stride); error.failure()) return error;
+  const Pool pool = pool_of(threads);
+  const Backward b{x.typed_data(), affine ? a.typed_data() : nullptr, affine ? c.typed_data() : nullptr,
+                   w.typed_data(), y.typed_data(), dy.typed_data(), d_sum.typed_data(), d_squares.typed_data(),
+                   need_dx ? dx->typed_data() : nullptr, dw->typed_data(), da->typed_data(), dc->typed_data()};
+  const Shape s = shape_of(x, w, stride);
+  (winograd && need_dx ? winograd::backward : direct::backward)(pool, s, b);
+  return ffi::Error::Success();
+}
+
+ffi::Error BlockEndGradient(ffi::ThreadPool threads, In dh, In h, In y, In a, Out dy, Out d_shortcut,
+                            Out da, Out dc) {
+  if (y.dimensions().size() < 4 || y.element_count() == 0)
+    return ffi::Error::InvalidArgument("the end of a block needs y [..., B, H, W, C], not empty");
+  const Shape s{leading(y, 4), from_end(y, 4), from_end(y, 3), from_end(y, 2), from_end(y, 1), from_end(y, 1), 1};
+  block_end_backward(pool_of(threads), s, dh.typed_data(), h.typed_data(), y.typed_data(), a.typed_data(),
+                     dy->typed_data(), d_shortcut->typed_data(), da->typed_data(), dc->typed_data());
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_conv_sums, ConvSums, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
+    .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<In>().Ret<In>().Ret<In>()
+    .Attr<int64_t>("stride").Attr<int64_t>("affine").Attr<int64_t>("winograd"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_conv_sums_gradient, ConvSumsGradient, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
+    .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>()
+    .Ret<In>().Ret<In>().Ret<In>().Ret<In>()
+    .Attr<int64_t>("stride").Attr<int64_t>("affine").Attr<int64_t>("winograd").Attr<int64_t>("need_dx"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_block_end_gradient, BlockEndGradient, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
+    .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<In>().Ret<In>().Ret<In>().Ret<In>());
+
+// The best target of this machine: 0 baseline, 1 AVX2 with FMA, 2 AVX-512.
+extern "C" int ltjax_best_target() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f")) return 2;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
+#endif
+  return 0;
+}
