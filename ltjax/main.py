@@ -49,6 +49,9 @@ def main(argv: list[str]) -> int:
     by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if by_hand.count(None) not in (0, 3):
         return _fail("--coordinator, --num_processes and --process_id go together; give all three.")
+    from ltjax import memory  # here, so that what is above is answered at once
+
+    memory.keep()
     together = _DISTRIBUTED.value or None not in by_hand
     if together:
         try:

@@ -15,8 +15,9 @@ from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 
-from ltjax import __version__, cost
+from ltjax import __version__, cost, memory
 from ltjax.data.datasets import Splits
+from ltjax.models.layers import described
 from ltjax.phases import Phase, steps_per_epoch
 from ltjax.settings import Settings, as_dict
 
@@ -72,8 +73,10 @@ def describe(
             "train_seconds": seconds,
             "train_images_per_second": statistics.median(rates) if rates else None,
             "eval_images_per_second": results["test"]["images_per_second"],
+            "peak_bytes": memory.peak(),
         },
         "device": _device(),
+        "convolutions": described(settings.compute.convolution),
         "versions": {
             "ltjax": __version__,
             "python": platform.python_version(),
@@ -83,13 +86,14 @@ def describe(
 
 
 def headline(settings: Settings, splits: Splits, recipe: tuple[Phase, ...]) -> str:
-    """What is about to be trained, in two lines."""
+    """What is about to be trained, in three lines."""
     counts = splits.class_counts
     steps = sum(phase.num_steps for phase in recipe)
     return (
         f"{_title(settings, recipe)} on {settings.data.name}: {counts.sum():,} images, "
         f"{counts.max()} to {counts.min()} a class\n"
-        f"{steps:,} steps of {settings.batch_size} images an expert on {_device()}"
+        f"{steps:,} steps of {settings.batch_size} images an expert on {_device()}\n"
+        f"convolutions: {described(settings.compute.convolution)}"
     )
 
 
@@ -201,7 +205,13 @@ def _facts(report: dict) -> str:
             f"summed over experts"
         ),
         "evaluation": f"{_rate(spent['eval_images_per_second'])} by all experts",
+        "memory at most": ", ".join(
+            f"{bytes_ / 2**30:.2f} GiB of the {name}"
+            for name, bytes_ in spent["peak_bytes"].items()
+            if bytes_ is not None
+        ),
         "device": report["device"],
+        "convolutions": report["convolutions"],
         "versions": ", ".join(f"{name} {v}" for name, v in report["versions"].items()),
     }
     return "## Facts\n\n" + "\n".join(f"- {name}: {value}" for name, value in facts.items())

@@ -59,10 +59,11 @@ class Mesh:
 class Compute:
     """How the same sums are computed; results agree to rounding."""
 
-    # On CPU: "winograd" and "direct" are native kernels, with or without Winograd's transforms for
-    # convolutions of stride 1; "plain", or either without kernels, is JAX alone. Elsewhere the same.
+    # On CPU, "winograd" and "direct" are native kernels, with or without Winograd's transforms for
+    # convolutions of stride 1. "plain" is JAX alone; so is each where there are no kernels.
     convolution: str = limited("winograd", one_of=("winograd", "direct", "plain"))
     experts_over: str = limited("auto", one_of=("auto", "vmap", "unroll", "map"))  # ltjax.experts
+    cache: bool = True  # keep compiled programs in the user's cache folder (ltjax.compilation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Settings:
 
 
 # Fields that a resumed run may change: how often things are written, and where data sets lie.
-FREE = ("log_every_steps", "save_every_epochs", "data.dir", "data.download")
+FREE = ("log_every_steps", "save_every_epochs", "data.dir", "data.download", "compute.cache")
 
 
 def settings_from(config: Mapping[str, Any]) -> Settings:

@@ -10,6 +10,7 @@ from rich.console import Console
 from ltjax import report, rundir
 from ltjax.checkpoint import Checkpoints, Position
 from ltjax.choices import choose, pick
+from ltjax.compilation import use_cache
 from ltjax.console import own_console, say
 from ltjax.data import datasets
 from ltjax.data.sampling import SAMPLERS
@@ -46,6 +47,8 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
     pick(datasets.DATASETS, settings.data.name, "config.data.name")
     folder = pathlib.Path(workdir) if workdir else rundir.default(settings)
     console = own_console()
+    if settings.compute.cache:
+        use_cache()
 
     splits = _read(settings, console)
     info = Info(

@@ -82,6 +82,16 @@ def test_one_step_is_the_same_however_experts_are_compiled(method, over):
     assert_trees_close(found, expected, atol=2e-6)
 
 
+@every_method
+@pytest.mark.parametrize("form", ["direct", "plain"])
+def test_one_step_is_the_same_whatever_computes_convolutions(method, form):
+    default = trainer(method, 3)
+    other = Trainer(toy.phase(method, compute={"convolution": form}), 3)
+    request = default.feed.request(0)
+    expected, found = (numbers(t.update(t.init(), request)[0]) for t in (default, other))
+    assert_trees_close(found, expected, atol=2e-6)
+
+
 def weighted(method):
     """The method, its examples weighted by 1 to 4 from class to class."""
 

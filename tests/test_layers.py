@@ -16,7 +16,7 @@ FLOORS = [
     ["learner", "optim", "models", "data.datasets", "data.augment"],
     ["data.builders"],
     ["data.splits", "data.sampling", "data.images", "losses", "metrics", "settings"],
-    ["choices", "axes", "kernels"],
+    ["choices", "axes", "kernels", "memory", "compilation"],
     ["errors"],
 ]
 

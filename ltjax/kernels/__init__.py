@@ -1,11 +1,11 @@
 """The native CPU kernels: the library compiled for this machine, and the calls into it.
 
-`setup.py` compiles `conv_sums.cc` once for each kind of CPU. The best that this one can run is loaded
-when first needed and handed to XLA through its foreign function interface. Without a compiler at
-installation there is none, and `ltjax.models.layers` takes its plain form.
+`setup.py` compiles `conv_sums.cc` once for each kind of CPU. The best that this one can run is
+loaded when first needed and handed to XLA through its foreign function interface. Without a
+compiler at installation there is none, and `ltjax.models.layers` takes its plain form.
 
-The calls are for float32 on CPU only. Under `jax.vmap` experts become a leading axis of all operands.
-Nothing here is differentiable; `ltjax.models.layers` says what the gradients are.
+The calls are for float32 on CPU only. Under `jax.vmap` experts become a leading axis of every
+operand. Nothing here is differentiable; `ltjax.models.native` says what the gradients are.
 """
 
 import ctypes
@@ -16,39 +16,55 @@ import os
 import jax
 import jax.numpy as jnp
 
+from ltjax.errors import UserError
+
 TARGETS = ("baseline", "avx2", "avx512")  # from what every CPU runs to what few do
-HANDLERS = ("ltjax_conv_sums", "ltjax_conv_sums_gradient", "ltjax_block_end_gradient")
+HANDLERS = (
+    "ltjax_conv_sums",
+    "ltjax_conv_sums_gradient",
+    "ltjax_add_relu",
+    "ltjax_add_relu_gradient",
+)
 # A target's name, to use that instead of the best, or "none".
 VARIABLE = "LTJAX_KERNELS"
 
 
-@functools.cache
 def target() -> str | None:
     """The kind of CPU that the kernels in use are compiled for; None without kernels.
 
     Raises:
-      ValueError: if the environment variable LTJAX_KERNELS names what is not there.
+      UserError: if the environment variable LTJAX_KERNELS names what is not there.
     """
+    return _load()[0]
+
+
+def why_not() -> str:
+    """Why there are no kernels here; empty where there are."""
+    return _load()[1]
+
+
+@functools.cache
+def _load() -> tuple[str | None, str]:
     libraries = {name: path for name in TARGETS if (path := _path(name))}
     wanted = os.environ.get(VARIABLE)
     if wanted and wanted not in {"none", *libraries}:
-        raise ValueError(f"{VARIABLE} is {wanted!r}; here are: {', '.join(['none', *libraries])}.")
-    if wanted == "none" or "baseline" not in libraries:
-        return None
+        known = ", ".join(["none", *libraries])
+        raise UserError(f"{VARIABLE} is {wanted!r} in the environment; here are: {known}.")
+    if wanted == "none":
+        return None, f"{VARIABLE} is none"
+    if "baseline" not in libraries:
+        return None, "they were not built; pip install needs a C++20 compiler for that"
     try:
-        best = TARGETS[ctypes.CDLL(libraries["baseline"]).ltjax_best_target()]
-        name = wanted or max(
-            (name for name in libraries if TARGETS.index(name) <= TARGETS.index(best)),
-            key=TARGETS.index,
-        )
+        best = ctypes.CDLL(libraries["baseline"]).ltjax_best_target()
+        name = wanted or [name for name in TARGETS[: best + 1] if name in libraries][-1]
         library = ctypes.CDLL(libraries[name])
         for handler in HANDLERS:
             jax.ffi.register_ffi_target(
                 handler, jax.ffi.pycapsule(getattr(library, handler)), platform="cpu"
             )
-    except Exception:  # built for another interpreter, libc or XLA: as if there were none
-        return None
-    return name
+    except Exception as error:  # built for another libc or XLA, say: training goes on without
+        return None, f"they do not load, {error}"
+    return name, ""
 
 
 def conv_sums(x, a, c, w, stride, winograd):
@@ -76,9 +92,18 @@ def conv_sums_gradient(x, a, c, w, y, cotangents, stride, winograd, need_dx):
     return dx if need_dx else None, *((None, None) if a is None else (da, dc)), dw
 
 
-def block_end_gradient(dh, h, y, a):
-    """Gradients of h = relu(a * y + c + shortcut), given dh: dy, d shortcut, da, dc."""
-    return _call("ltjax_block_end_gradient", y.shape, y.shape, a.shape, a.shape)(dh, h, y, a)
+def add_relu(y, a, c, x, stride):
+    """`ltjax.models.layers.add_relu` of one expert; x may be None."""
+    call = _call("ltjax_add_relu", y.shape)
+    return call(y, a, c, _image(x), stride=stride, shortcut=int(x is not None))[0]
+
+
+def add_relu_gradient(dh, h, y, a, x, stride):
+    """Gradients with respect to y, a, c and x (None where x is) from dh; of x only the shape."""
+    x_like = _image(x)
+    call = _call("ltjax_add_relu_gradient", y.shape, x_like.shape, a.shape, a.shape)
+    dy, dx, da, dc = call(dh, h, y, a, x_like, stride=stride, shortcut=int(x is not None))
+    return dy, da, dc, None if x is None else dx
 
 
 def _path(name):
@@ -95,6 +120,11 @@ def _affine(x, a, c):
     """(a, c), or something of their shape that is not read."""
     nothing = jnp.zeros(x.shape[-1:], x.dtype)
     return (nothing, nothing) if a is None else (a, c)
+
+
+def _image(x):
+    """The image x, or a small one that is not read."""
+    return jnp.zeros((1, 1, 1, 1), jnp.float32) if x is None else x
 
 
 def _attributes(stride, a, winograd):

@@ -63,13 +63,36 @@ ffi::Error ConvSumsGradient(ffi::ThreadPool threads, In x, In a, In c, In w, In 
   return ffi::Error::Success();
 }
 
-ffi::Error BlockEndGradient(ffi::ThreadPool threads, In dh, In h, In y, In a, Out dy, Out d_shortcut,
-                            Out da, Out dc) {
-  if (y.dimensions().size() < 4 || y.element_count() == 0)
-    return ffi::Error::InvalidArgument("the end of a block needs y [..., B, H, W, C], not empty");
-  const Shape s{leading(y, 4), from_end(y, 4), from_end(y, 3), from_end(y, 2), from_end(y, 1), from_end(y, 1), 1};
-  block_end_backward(pool_of(threads), s, dh.typed_data(), h.typed_data(), y.typed_data(), a.typed_data(),
-                     dy->typed_data(), d_shortcut->typed_data(), da->typed_data(), dc->typed_data());
+BlockEnd end_of(const In& y, const In& x, int64_t stride, int64_t shortcut) {
+  return {leading(y, 4), from_end(y, 4), from_end(y, 3), from_end(y, 2), from_end(y, 1),
+          from_end(x, 3), from_end(x, 2), shortcut ? from_end(x, 1) : 0, static_cast<int>(stride)};
+}
+
+ffi::Error check_end(const In& y, const BlockEnd& s) {
+  if (y.element_count() == 0 || s.x_channels > s.channels ||
+      (s.x_channels && (s.height != (s.x_height + s.stride - 1) / s.stride ||
+                        s.width != (s.x_width + s.stride - 1) / s.stride)))
+    return ffi::Error::InvalidArgument("the end of a block needs y [..., B, H, W, O], not empty, and x [..., B, stride * H, stride * W, up to O]");
+  return ffi::Error::Success();
+}
+
+ffi::Error AddRelu(ffi::ThreadPool threads, In y, In a, In c, In x, Out h, int64_t stride,
+                   int64_t shortcut) {
+  const BlockEnd s = end_of(y, x, stride, shortcut);
+  if (ffi::Error error = check_end(y, s); error.failure()) return error;
+  block_end(pool_of(threads), s, y.typed_data(), a.typed_data(), c.typed_data(), x.typed_data(),
+            h->typed_data());
+  return ffi::Error::Success();
+}
+
+// `x` is read for its shape only.
+ffi::Error AddReluGradient(ffi::ThreadPool threads, In dh, In h, In y, In a, In x, Out dy, Out dx,
+                           Out da, Out dc, int64_t stride, int64_t shortcut) {
+  const BlockEnd s = end_of(y, x, stride, shortcut);
+  if (ffi::Error error = check_end(y, s); error.failure()) return error;
+  block_end_gradient(pool_of(threads), s, dh.typed_data(), h.typed_data(), y.typed_data(),
+                     a.typed_data(), dy->typed_data(), dx->typed_data(), da->typed_data(),
+                     dc->typed_data());
   return ffi::Error::Success();
 }
 
@@ -84,8 +107,13 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_conv_sums_gradient, ConvSumsGradient, ffi::F
     .Ret<In>().Ret<In>().Ret<In>().Ret<In>()
     .Attr<int64_t>("stride").Attr<int64_t>("affine").Attr<int64_t>("winograd").Attr<int64_t>("need_dx"));
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_block_end_gradient, BlockEndGradient, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
-    .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<In>().Ret<In>().Ret<In>().Ret<In>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_add_relu, AddRelu, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
+    .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<In>()
+    .Attr<int64_t>("stride").Attr<int64_t>("shortcut"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_add_relu_gradient, AddReluGradient, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
+    .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<In>().Ret<In>().Ret<In>().Ret<In>()
+    .Attr<int64_t>("stride").Attr<int64_t>("shortcut"));
 
 // The best target of this machine: 0 baseline, 1 AVX2 with FMA, 2 AVX-512.
 extern "C" int ltjax_best_target() {

@@ -87,6 +87,8 @@ struct Phase {
   size_t depth(const Shape& s) const { return static_cast<size_t>(taps) * s.out; }
 };
 
+constexpr int LINES = 4;  // of pixels at a time: sums stay in registers, images in the cache
+
 inline void backward(const Pool& pool, const Shape& s, const Backward& b) {
   const int out_h = s.out_height(), out_w = s.out_width(), pixels = out_h * out_w;
   const int padded_w = s.width + 2, around_w = out_w + 2, outs = packed(s.out);
@@ -138,11 +140,13 @@ inline void backward(const Pool& pool, const Shape& s, const Backward& b) {
                          [&](size_t at, int c, auto lanes) {
                            return before(lanes.load(x + at), c, lanes);
                          });
-      for (int ky = 0; ky < 3; ++ky)
-        for (int row = 0; row < out_h; ++row)
+      for (int row = 0; row < out_h; row += LINES)
+        for (int ky = 0; ky < 3; ++ky)
           add_outer(padded + static_cast<size_t>(row * s.stride + ky) * padded_w * s.in,
-                    s.stride * s.in, flat + static_cast<size_t>(row) * out_w * outs, out_w,
-                    3 * s.in, outs, own_dw + static_cast<size_t>(ky) * 3 * s.in * outs);
+                    s.stride * s.in, s.stride * padded_w * s.in,
+                    flat + static_cast<size_t>(row) * out_w * outs, out_w,
+                    std::min(LINES, out_h - row), 3 * s.in, outs,
+                    own_dw + static_cast<size_t>(ky) * 3 * s.in * outs);
       if (!b.dx) continue;
 
       float* dx = b.dx + image * s.in_size();
@@ -167,7 +171,7 @@ inline void backward(const Pool& pool, const Shape& s, const Backward& b) {
       }
       if (!b.a) continue;
       each_vector(s.in, [&](int c, auto lanes) {
-        Unaffine unaffine{lanes.load(before.a + c), lanes.load(before.c + c)};
+        Unaffine unaffine{lanes.load(before.a + c), lanes.load(before.c + c), vec{}, vec{}};
         for (int i = 0; i < s.height * s.width; ++i) {
           float* at = dx + static_cast<size_t>(i) * s.in + c;
           lanes.store(at, unaffine(lanes.load(x + static_cast<size_t>(i) * s.in + c), lanes.load(at)));

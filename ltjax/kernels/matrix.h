@@ -45,12 +45,12 @@ inline void product(int rows, const Row& row, const int* offsets, int taps, int 
     product<2>(rows, row, offsets, taps, length, w, outs, to);
 }
 
-// s[k][o] += sum over rows of x[row * x_step + k] * d[row * outs + o]
+// s[k][o] += sum over lines and rows of x[line * x_line + row * x_row + k] * d[line][row][o]
 //
-//   s: [length][outs], outs a multiple of block_of(outs)
+//   d: [lines][rows][outs], s: [length][outs]; outs a multiple of block_of(outs)
 template <int VB>
-inline void add_outer(const float* x, int x_step, const float* d, int rows, int length, int outs,
-                      float* s) {
+inline void add_outer(const float* x, int x_row, int x_line, const float* d, int rows, int lines,
+                      int length, int outs, float* s) {
   constexpr int BLOCK = REGISTERS == 32 ? (VB == 2 ? 12 : 16) : (VB == 2 ? 6 : 8);
   for (int o = 0; o < outs; o += VB * V)
     row_blocks<BLOCK>(length, [&]<int K>(int first) {
@@ -58,24 +58,27 @@ inline void add_outer(const float* x, int x_step, const float* d, int rows, int 
       for (int k = 0; k < K; ++k)
         for (int v = 0; v < VB; ++v)
           sums[k][v] = All{}.load(s + static_cast<size_t>(first + k) * outs + o + v * V);
-      const float *left = x + first, *right = d + o;
-      for (int row = 0; row < rows; ++row, left += x_step, right += outs) {
-        vec b[VB];
-        for (int v = 0; v < VB; ++v) b[v] = All{}.load(right + v * V);
-        for (int k = 0; k < K; ++k)
-          for (int v = 0; v < VB; ++v) sums[k][v] += left[k] * b[v];
+      const float* right = d + o;
+      for (int line = 0; line < lines; ++line) {
+        const float* left = x + static_cast<size_t>(line) * x_line + first;
+        for (int row = 0; row < rows; ++row, left += x_row, right += outs) {
+          vec b[VB];
+          for (int v = 0; v < VB; ++v) b[v] = All{}.load(right + v * V);
+          for (int k = 0; k < K; ++k)
+            for (int v = 0; v < VB; ++v) sums[k][v] += left[k] * b[v];
+        }
       }
       for (int k = 0; k < K; ++k)
         for (int v = 0; v < VB; ++v)
           All{}.store(s + static_cast<size_t>(first + k) * outs + o + v * V, sums[k][v]);
     });
 }
-inline void add_outer(const float* x, int x_step, const float* d, int rows, int length, int outs,
-                      float* s) {
+inline void add_outer(const float* x, int x_row, int x_line, const float* d, int rows, int lines,
+                      int length, int outs, float* s) {
   if (block_of(outs) == V)
-    add_outer<1>(x, x_step, d, rows, length, outs, s);
+    add_outer<1>(x, x_row, x_line, d, rows, lines, length, outs, s);
   else
-    add_outer<2>(x, x_step, d, rows, length, outs, s);
+    add_outer<2>(x, x_row, x_line, d, rows, lines, length, outs, s);
 }
 
 }  // namespace ltjax::LTJAX_TARGET

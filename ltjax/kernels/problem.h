@@ -132,9 +132,10 @@ inline void copy_between_zeros(int height, int width, int channels, int padded_w
     }
 }
 
-// Gradients of relu(a * x + c) with respect to x, a and c, from g with respect to its value.
+// Gradients of relu(a * x + c) with respect to x, a (sum_x) and c (sum), from g with respect to its
+// value.
 struct Unaffine {
-  vec a, c, sum_x = {}, sum = {};
+  vec a, c, sum_x, sum;  // the sums so far
   vec operator()(vec x, vec g) {
     g = x * a + c > 0 ? g : vec{};
     sum_x += g * x;

@@ -14,9 +14,15 @@
 #define LTJAX_TARGET baseline
 #endif
 
+// For what runs in the innermost loops: closures must dissolve, or every store makes the compiler
+// read their captures anew.
+#define LTJAX_INLINE inline __attribute__((always_inline))
+
 namespace ltjax::LTJAX_TARGET {
 
-#if defined(__AVX512F__)
+#if defined(LTJAX_V)  // a width that the machine need not have: for tests
+constexpr int V = LTJAX_V, REGISTERS = LTJAX_REGISTERS;
+#elif defined(__AVX512F__)
 constexpr int V = 16, REGISTERS = 32;
 #elif defined(__AVX2__) && defined(__FMA__)
 constexpr int V = 8, REGISTERS = 16;
@@ -45,7 +51,7 @@ struct Some {
 
 // f(first channel, All or Some) for each vector of `channels`.
 template <class F>
-inline void each_vector(int channels, F f) {
+LTJAX_INLINE void each_vector(int channels, F f) {
   int o = 0;
   for (; o + V <= channels; o += V) f(o, All{});
   if (o < channels) f(o, Some{channels - o});
@@ -61,19 +67,23 @@ inline int packed(int channels) { return round_up(channels, block_of(channels));
 template <int VB>
 constexpr int ROWS = REGISTERS == 32 ? (VB == 2 ? 12 : 14) : (VB == 2 ? 6 : 10);
 
-// f<R>(first row) for blocks of R = ROWS rows, then one smaller block for what is left.
+// f<R>(first row) for as few blocks as can be of at most MOST rows, of nearly equal size: a small rest
+// would not keep the arithmetic units busy.
 template <int R, class F>
-inline void rest_of_rows(int row, int rows, const F& f) {
+LTJAX_INLINE void block_of_rows(int rows, int first, const F& f) {
   if constexpr (R > 0) {
-    if (rows - row == R) return f.template operator()<R>(row);
-    rest_of_rows<R - 1>(row, rows, f);
+    if (rows == R) return f.template operator()<R>(first);
+    block_of_rows<R - 1>(rows, first, f);
   }
 }
-template <int R, class F>
+template <int MOST, class F>
 inline void row_blocks(int rows, const F& f) {
-  int row = 0;
-  for (; row + R <= rows; row += R) f.template operator()<R>(row);
-  rest_of_rows<R - 1>(row, rows, f);
+  const int blocks = (rows + MOST - 1) / MOST;
+  for (int block = 0, first = 0; block < blocks; ++block) {
+    const int last = static_cast<int>(static_cast<long>(rows) * (block + 1) / blocks);
+    block_of_rows<MOST>(last - first, first, f);
+    first = last;
+  }
 }
 
 }  // namespace ltjax::LTJAX_TARGET

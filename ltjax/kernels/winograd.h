@@ -19,7 +19,7 @@ namespace ltjax::LTJAX_TARGET::winograd {
 constexpr int M = 4, POINTS = M + 2, PRODUCTS = POINTS * POINTS;
 constexpr float A = 0.70710678118654752440f, B = 1.41421356237309504880f;
 
-inline void data(const vec* d, vec* t) {
+LTJAX_INLINE void data(const vec* d, vec* t) {
   const vec even_a = d[4] - 2.f * d[2], odd_a = A * (d[3] - 2.f * d[1]);
   const vec even_b = d[4] - 0.5f * d[2], odd_b = B * (d[3] - 0.5f * d[1]);
   t[0] = d[0] + d[4] - 2.5f * d[2];
@@ -30,7 +30,7 @@ inline void data(const vec* d, vec* t) {
   t[5] = d[1] + d[5] - 2.5f * d[3];
 }
 
-inline void kernel4(const vec* g, vec* t) {
+LTJAX_INLINE void kernel4(const vec* g, vec* t) {
   const vec even_a = (g[0] + 0.5f * g[2]) * (-2.f / 3), odd_a = (g[1] + 0.5f * g[3]) * (-2.f / 3 * A);
   const vec even_b = (g[0] + 2.f * g[2]) * (1.f / 6), odd_b = (g[1] + 2.f * g[3]) * (1.f / 6 * B);
   t[0] = g[0];
@@ -40,20 +40,20 @@ inline void kernel4(const vec* g, vec* t) {
   t[4] = even_b - odd_b;
   t[5] = g[3];
 }
-inline void kernel3(const vec* g, vec* t) {
+LTJAX_INLINE void kernel3(const vec* g, vec* t) {
   const vec four[4] = {g[0], g[1], g[2], vec{}};
   kernel4(four, t);
   t[5] = g[2];
 }
 
-inline void result4(const vec* m, vec* y) {
+LTJAX_INLINE void result4(const vec* m, vec* y) {
   const vec even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
   y[0] = m[0] + even_a + even_b;
   y[1] = A * odd_a + B * odd_b;
   y[2] = 0.5f * even_a + 2.f * even_b;
   y[3] = m[5] + (0.5f * A) * odd_a + (2.f * B) * odd_b;
 }
-inline void result3(const vec* m, vec* y) {
+LTJAX_INLINE void result3(const vec* m, vec* y) {
   const vec even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
   y[0] = m[0] + even_a + even_b;
   y[1] = A * odd_a + B * odd_b;
@@ -62,7 +62,7 @@ inline void result3(const vec* m, vec* y) {
 
 // Both axes: n x n values to m x m, where get(i, j) reads one and put(i, j, value) takes one.
 template <int N, int K, void (*ONE)(const vec*, vec*), class Get, class Put>
-inline void both_axes(const Get& get, const Put& put) {
+LTJAX_INLINE void both_axes(const Get& get, const Put& put) {
   vec half[K][N];
   for (int j = 0; j < N; ++j) {
     vec column[N], t[K];
@@ -143,7 +143,7 @@ inline void kernel_tiles(const Layout& at, const Tile* tiles, int count, int cha
 
 // Products back to pixels; put(pixel, value) takes those in the image. One vector of channels.
 template <class Put>
-inline void result_tile(const Layout& at, const Tile& tile, const float* products, size_t step,
+LTJAX_INLINE void result_tile(const Layout& at, const Tile& tile, const float* products, size_t step,
                         const Put& put) {
   const auto get = [&](int i, int j) { return All{}.load(products + (i * POINTS + j) * step); };
   if (tile.whole())

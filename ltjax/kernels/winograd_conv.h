@@ -13,9 +13,10 @@ namespace ltjax::LTJAX_TARGET::winograd {
 
 constexpr int BAND = 24;  // tiles at a time, so that their transforms stay in the cache
 
-// Images that are tiled together: enough to fill a band.
-inline int group_of(const Layout& one) {
-  return std::max(1, BAND / one.tiles(1));
+// Images that are tiled together: enough to fill a band, and of `each` images equal groups.
+inline int group_of(const Layout& one, int each) {
+  const int most = std::max(1, BAND / one.tiles(1)), groups = (each + most - 1) / most;
+  return (each + groups - 1) / groups;
 }
 
 struct Bands {
@@ -69,7 +70,7 @@ inline void products(const float* tiles, size_t step, int count, int depth, int 
 }
 
 inline void forward(const Pool& pool, const Shape& s, const Forward& f) {
-  const int group = std::min(s.images, group_of(Layout(s.height, s.width, 1)));
+  const int each = std::min(8, s.images), group = group_of(Layout(s.height, s.width, 1), each);
   const Bands bands(s, group);
   const Layout& at = bands.at;
   const int ins = round_up(s.in, V), outs = packed(s.out);
@@ -84,7 +85,7 @@ inline void forward(const Pool& pool, const Shape& s, const Forward& f) {
     });
   });
 
-  const Parts parts(s, round_up(4, group));
+  const Parts parts(s, each);
   Sums sums(parts, s.out);
   parallel(pool, parts.count, [&](int task) {
     const Part part = parts[task];
@@ -107,18 +108,18 @@ inline void forward(const Pool& pool, const Shape& s, const Forward& f) {
       bands.each(images, [&](const Tile* tiles, int count) {
         data_tiles(padded, at, tiles, count, ins, data, step_in);
         products(data, step_in, count, s.in, ins, w, s.out, result, step_out);
-        each_vector(s.out, [&](int o, auto lanes) {
-          vec sum = {}, squares = {};
-          for (int t = 0; t < count; ++t)
+        for (int t = 0; t < count; ++t)
+          each_vector(s.out, [&](int o, auto lanes) {
+            vec sum = lanes.load(sums.first(task) + o), squares = lanes.load(sums.second(task) + o);
             result_tile(at, tiles[t], result + static_cast<size_t>(t) * outs + o, step_out,
                         [&](int pixel, vec v) {
                           sum += v;
                           squares += v * v;
                           lanes.store(y + static_cast<size_t>(pixel) * s.out + o, v);
                         });
-          lanes.store(sums.first(task) + o, lanes.load(sums.first(task) + o) + sum);
-          lanes.store(sums.second(task) + o, lanes.load(sums.second(task) + o) + squares);
-        });
+            lanes.store(sums.first(task) + o, sum);
+            lanes.store(sums.second(task) + o, squares);
+          });
       });
     }
   });
@@ -126,7 +127,7 @@ inline void forward(const Pool& pool, const Shape& s, const Forward& f) {
 }
 
 inline void backward(const Pool& pool, const Shape& s, const Backward& b) {
-  const int group = std::min(s.images, group_of(Layout(s.height, s.width, 1)));
+  const int each = std::min(16, s.images), group = group_of(Layout(s.height, s.width, 1), each);
   const Bands bands(s, group);
   const Layout& at = bands.at;
   const int ins = packed(s.in), outs = packed(s.out);
@@ -145,7 +146,7 @@ inline void backward(const Pool& pool, const Shape& s, const Backward& b) {
     });
   });
 
-  const Parts parts(s, round_up(16, group));
+  const Parts parts(s, each);
   const size_t matrix = static_cast<size_t>(s.in) * outs, dw_size = PRODUCTS * matrix;
   Floats dw(parts.count * dw_size);  // a task's part of the kernel's gradient, transformed
   Sums sums(parts, s.in);
@@ -175,26 +176,25 @@ inline void backward(const Pool& pool, const Shape& s, const Backward& b) {
           return before(lanes.load(x + static_cast<size_t>(pixel) * s.in + c), c, lanes);
         });
         for (int p = 0; p < PRODUCTS; ++p)
-          add_outer(kernel + p * step_in, ins, data + p * step_out, count, s.in, outs,
+          add_outer(kernel + p * step_in, ins, 0, data + p * step_out, count, 1, s.in, outs,
                     own_dw + p * matrix);
         products(data, step_out, count, s.out, outs, w, s.in, result, step_in);
-        each_vector(s.in, [&](int c, auto lanes) {
-          const auto each_pixel = [&](const auto& put) {
-            for (int t = 0; t < count; ++t)
-              result_tile(at, tiles[t], result + static_cast<size_t>(t) * ins + c, step_in, put);
-          };
-          if (!b.a)
-            return each_pixel([&](int pixel, vec g) {
-              lanes.store(dx + static_cast<size_t>(pixel) * s.in + c, g);
+        for (int t = 0; t < count; ++t)
+          each_vector(s.in, [&](int c, auto lanes) {
+            const float* products = result + static_cast<size_t>(t) * ins + c;
+            if (!b.a)
+              return result_tile(at, tiles[t], products, step_in, [&](int pixel, vec g) {
+                lanes.store(dx + static_cast<size_t>(pixel) * s.in + c, g);
+              });
+            Unaffine unaffine{lanes.load(before.a + c), lanes.load(before.c + c),
+                              lanes.load(sums.first(task) + c), lanes.load(sums.second(task) + c)};
+            result_tile(at, tiles[t], products, step_in, [&](int pixel, vec g) {
+              const size_t where = static_cast<size_t>(pixel) * s.in + c;
+              lanes.store(dx + where, unaffine(lanes.load(x + where), g));
             });
-          Unaffine unaffine{lanes.load(before.a + c), lanes.load(before.c + c)};
-          each_pixel([&](int pixel, vec g) {
-            const size_t where = static_cast<size_t>(pixel) * s.in + c;
-            lanes.store(dx + where, unaffine(lanes.load(x + where), g));
+            lanes.store(sums.first(task) + c, unaffine.sum_x);
+            lanes.store(sums.second(task) + c, unaffine.sum);
           });
-          lanes.store(sums.first(task) + c, lanes.load(sums.first(task) + c) + unaffine.sum_x);
-          lanes.store(sums.second(task) + c, lanes.load(sums.second(task) + c) + unaffine.sum);
-        });
       });
     }
   });

@@ -31,9 +31,17 @@ def before(x, a, c):
     return x if a is None else jax.nn.relu(a * x + c)
 
 
-def add_relu(y, a, c, shortcut):
+def add_relu(y, a, c, x, stride):
     """`ltjax.models.layers.add_relu`, by its definition."""
-    return jax.nn.relu(a * y + c + shortcut)
+    y = a * y + c
+    return jax.nn.relu(y if x is None else y + shortcut(x, y.shape[-1], stride))
+
+
+def shortcut(x, features, stride):
+    """Option A: every stride-th row and column from the first, new channels zero on both sides."""
+    x = x[:, ::stride, ::stride]
+    new = features - x.shape[-1]
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2))) if new else x
 
 
 _conv = functools.partial(lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC"))

@@ -56,17 +56,47 @@ def conv_sums(
 
 
 def add_relu(
-    y: jax.Array, a: jax.Array, c: jax.Array, shortcut: jax.Array, form: str = "winograd"
+    y: jax.Array,
+    a: jax.Array,
+    c: jax.Array,
+    x: jax.Array | None,
+    stride: int = 1,
+    form: str = "winograd",
 ) -> jax.Array:
-    """The end of a residual block, relu(a * y + c + shortcut), all [B, H, W, O]; a and c [O]."""
-    if is_native(form) and y.dtype == shortcut.dtype == jnp.float32:
-        return native.add_relu(y, a, c, shortcut)
-    return plain.add_relu(y, a, c, shortcut)
+    """The end of a residual block, relu(a * y + c + shortcut of x).
+
+    The shortcut is without parameters (He et al. 2016, option A): every stride-th row and column of
+    x, with channels of zeros on both sides where x has fewer.
+
+    Args:
+      y: [B, H, W, O].
+      a, c: [O].
+      x: what the block read, [B, stride * H, stride * W, up to O] (or a row and column less), or
+        None for no shortcut.
+      stride: of the block.
+      form: as in conv_sums.
+
+    Returns:
+      [B, H, W, O].
+    """
+    if is_native(form) and y.dtype == jnp.float32 and (x is None or x.dtype == jnp.float32):
+        return native.add_relu(y, a, c, x, stride)
+    return plain.add_relu(y, a, c, x, stride)
 
 
 def is_native(form: str) -> bool:
     """Whether convolutions of this form, in float32, run on the native kernels."""
     return form != "plain" and jax.default_backend() == "cpu" and kernels.target() is not None
+
+
+def described(form: str) -> str:
+    """What convolutions of this form, in float32, run on here, in a few words."""
+    if is_native(form):
+        how = "Winograd's transforms" if form == "winograd" else "as they are defined"
+        return f"native {kernels.target()} kernels, {how}"
+    if form != "plain" and jax.default_backend() == "cpu":
+        return f"plain JAX, several times slower than native kernels ({kernels.why_not()})"
+    return "plain JAX"
 
 
 class ConvNorm(nn.Module):

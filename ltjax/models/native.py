@@ -7,6 +7,7 @@ when a program is lowered for another platform than CPU (an export, say).
 import functools
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from ltjax import kernels
@@ -35,7 +36,7 @@ def _backward(stride, winograd, residuals, cotangents):
     inputs, y, need_dx = residuals
     need_dx = need_dx is not None
     cotangents = tuple(
-        jax.numpy.zeros(g.aval.shape, g.aval.dtype) if _is_zero(g) else g for g in cotangents
+        jnp.zeros(g.aval.shape, g.aval.dtype) if _is_zero(g) else g for g in cotangents
     )
     return _conv_sums_gradient(stride, winograd, need_dx, inputs, y, cotangents)
 
@@ -67,32 +68,41 @@ def _no_second_derivative(*_):
     )
 
 
-@jax.custom_vjp
-def add_relu(y, a, c, shortcut):
-    """convolution.add_relu, float32: only its gradient is native, one pass in place of several."""
-    return plain.add_relu(y, a, c, shortcut)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def add_relu(y, a, c, x, stride: int):
+    """convolution.add_relu, float32."""
+    return lax.platform_dependent(
+        *(y, a, c, x),
+        cpu=lambda *args: kernels.add_relu(*args, stride),
+        default=lambda *args: plain.add_relu(*args, stride),
+    )
 
 
-def _add_relu_forward(y, a, c, shortcut):
-    h = add_relu(y, a, c, shortcut)
-    return h, (h, y, a)
+def _add_relu_forward(y, a, c, x, stride):
+    h = add_relu(y, a, c, x, stride)
+    return h, (h, y, a, x)
 
 
-@jax.custom_jvp
-def _add_relu_gradient(h, y, a, dh):
-    def default(dh, h, y, a):
-        g = jax.numpy.where(h > 0, dh, 0)
-        return a * g, g, (g * y).sum((0, 1, 2)), g.sum((0, 1, 2))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _add_relu_gradient(stride, dh, h, y, a, x):
+    def default(dh, h, y, a, x):
+        g = jnp.where(h > 0, dh, 0)
+        dx = None
+        if x is not None:
+            (dx,) = jax.vjp(lambda x: plain.shortcut(x, y.shape[-1], stride), x)[1](g)
+        return a * g, (g * y).sum((0, 1, 2)), g.sum((0, 1, 2)), dx
 
-    return lax.platform_dependent(dh, h, y, a, cpu=kernels.block_end_gradient, default=default)
+    def native(*args):
+        return kernels.add_relu_gradient(*args, stride)
+
+    return lax.platform_dependent(dh, h, y, a, x, cpu=native, default=default)
 
 
 _add_relu_gradient.defjvp(_no_second_derivative)
 
 
-def _add_relu_backward(residuals, dh):
-    dy, d_shortcut, da, dc = _add_relu_gradient(*residuals, dh)
-    return dy, da, dc, d_shortcut
+def _add_relu_backward(stride, residuals, dh):
+    return _add_relu_gradient(stride, dh, *residuals)
 
 
 add_relu.defvjp(_add_relu_forward, _add_relu_backward)

@@ -1,7 +1,6 @@
 """The residual networks of long-tailed recognition."""
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from ltjax.models.layers import ConvNorm, add_relu
 
@@ -22,7 +21,7 @@ class CifarResNet(nn.Module):
     def __call__(self, image, train):
         """(image [B, H, W, channels], train) -> features [B, widths[-1]]."""
         y, a, c = ConvNorm(self.widths[0], form=self.form, name="stem")(image, None, None, train)
-        x = nn.relu(a * y + c)
+        x = add_relu(y, a, c, None, form=self.form)
         for stage, width in enumerate(self.widths):
             for block in range(self.blocks_per_stage):
                 stride = 2 if stage > 0 and block == 0 else 1
@@ -45,11 +44,4 @@ class Block(nn.Module):
             x, None, None, train
         )
         y, a, c = ConvNorm(self.features, form=self.form, name="conv2")(y, a, c, train)
-        return add_relu(y, a, c, shortcut(x, self.features, self.stride), self.form)
-
-
-def shortcut(x, features, stride):
-    """Option A: every stride-th row and column from the first, new channels zero on both sides."""
-    x = x[:, ::stride, ::stride]
-    new = features - x.shape[-1]
-    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2))) if new else x
+        return add_relu(y, a, c, x, self.stride, self.form)
