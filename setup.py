@@ -19,9 +19,9 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 def kernels(target, flags):
     return setuptools.Extension(
         f"ltjax.kernels.conv_sums_{target}",
-        [str(KERNELS / "conv_sums.cc")],
+        [str(KERNELS / "targets" / f"{target}.cc")],
         include_dirs=[str(pathlib.Path(jaxlib.__file__).parent / "include")],
-        depends=[str(path) for path in KERNELS.glob("*.h")],
+        depends=[str(path) for path in (*KERNELS.glob("*.h"), KERNELS / "conv_sums.cc")],
         # Not -ffast-math: NaN and infinity must pass through.
         extra_compile_args=["-O3", "-std=c++20", "-fno-math-errno", "-fno-trapping-math", *flags],
         optional=True,
@@ -37,7 +37,7 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["ltjax", "ltjax.*"]),
-    package_data={"ltjax.kernels": ["*.h", "*.cc"]},
+    package_data={"ltjax.kernels": ["*.h", "*.cc", "targets/*.cc"]},
     ext_modules=[kernels(target, flags) for target, flags in TARGETS.items()],
     options={"build_ext": {"parallel": len(TARGETS)}},
     install_requires=[

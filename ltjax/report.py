@@ -75,7 +75,7 @@ def describe(
             "eval_images_per_second": results["test"]["images_per_second"],
             "peak_bytes": memory.peak(),
         },
-        "device": _device(),
+        "device": device(),
         "convolutions": described(settings.compute.convolution),
         "versions": {
             "ltjax": __version__,
@@ -92,7 +92,7 @@ def headline(settings: Settings, splits: Splits, recipe: tuple[Phase, ...]) -> s
     return (
         f"{_title(settings, recipe)} on {settings.data.name}: {counts.sum():,} images, "
         f"{counts.max()} to {counts.min()} a class\n"
-        f"{steps:,} steps of {settings.batch_size} images an expert on {_device()}\n"
+        f"{steps:,} steps of {settings.batch_size} images an expert on {device()}\n"
         f"convolutions: {described(settings.compute.convolution)}"
     )
 
@@ -240,7 +240,8 @@ def _network_cost(splits: Splits, phase: Phase) -> dict:
     }
 
 
-def _device() -> str:
+def device() -> str:
+    """The devices at hand, in words."""
     devices = jax.devices()
     if devices[0].platform != "cpu":
         return f"{len(devices)} x {devices[0].device_kind}"

@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # compiled programs of processes that tests start
 
 import jax
 import numpy as np

@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 
 FLOORS = [
-    ["main"],
+    ["main", "bench"],
     ["train"],
     ["loop"],
     ["report", "evaluate", "checkpoint", "rundir", "console", "signals"],
@@ -28,7 +28,7 @@ DOORS = {
     "absl": ["main"],
     "ml_collections": ["main"],
     "tensorboardX": ["rundir"],
-    "rich": ["console", "report", "train", "loop"],
+    "rich": ["console", "report", "train", "loop", "bench"],
     "tensorflow_datasets": ["data.builders", "data.datasets"],
     "tensorflow": [],
 }
@@ -66,7 +66,7 @@ def test_a_file_imports_only_from_floors_below(module):
             continue
         known = [other for other in MODULES if f"{name}.".startswith(f"ltjax.{other}.")]
         other = max(known, key=len)
-        same_package = module.split(".")[0] == other.split(".")[0] in ("methods", "models")
+        same_package = module.split(".")[0] == other.split(".")[0] in ("methods", "models", "bench")
         assert same_package or floor(other) > floor(module), f"ltjax.{module} imports {name}"
 
 

@@ -47,6 +47,12 @@ def test_the_console_tables_fit_80_columns_whole():
     assert re.search(r"average probs .* none ", text)  # no few-shot class
 
 
+def test_the_facts_name_what_was_spent():
+    page = report.markdown(described())
+    assert re.search(r"- memory at most: \d+\.\d\d GiB of the process\n", page)
+    assert re.search(r"- convolutions: (native|plain)", page)
+
+
 @pytest.mark.parametrize("surroundings", [{}, {"FORCE_COLOR": "1"}])
 def test_the_markdown_has_the_same_numbers_wherever_it_is_written(monkeypatch, surroundings):
     for name, value in surroundings.items():

@@ -58,6 +58,8 @@ def _load() -> tuple[str | None, str]:
         best = ctypes.CDLL(libraries["baseline"]).ltjax_best_target()
         name = wanted or [name for name in TARGETS[: best + 1] if name in libraries][-1]
         library = ctypes.CDLL(libraries[name])
+        if library.ltjax_target() != TARGETS.index(name):
+            return None, f"{libraries[name]} is compiled for another kind of CPU"
         for handler in HANDLERS:
             jax.ffi.register_ffi_target(
                 handler, jax.ffi.pycapsule(getattr(library, handler)), platform="cpu"

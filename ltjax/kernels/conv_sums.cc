@@ -115,7 +115,18 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_add_relu_gradient, AddReluGradient, ffi::Ffi
     .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<In>().Ret<In>().Ret<In>().Ret<In>()
     .Attr<int64_t>("stride").Attr<int64_t>("shortcut"));
 
-// The best target of this machine: 0 baseline, 1 AVX2 with FMA, 2 AVX-512.
+// Targets by number: 0 baseline, 1 AVX2 with FMA, 2 AVX-512. What this library is compiled for:
+extern "C" int ltjax_target() {
+#if defined(__AVX512F__)
+  return 2;
+#elif defined(__AVX2__) && defined(__FMA__)
+  return 1;
+#else
+  return 0;
+#endif
+}
+
+// And the best that this machine can run.
 extern "C" int ltjax_best_target() {
 #if defined(__x86_64__)
   __builtin_cpu_init();

@@ -1,0 +1,146 @@
+"""What a process does before it trains: memory, the compilation cache, the benchmark's command."""
+
+import os
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from ltjax import kernels, memory
+from ltjax.compilation import use_cache
+
+CACHED = """
+import jax
+from ltjax.compilation import use_cache
+folder = use_cache()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.jit(lambda x: x + 1)(1.0)
+print(folder, *(f.name for f in folder.iterdir()) if folder else ())
+"""
+
+
+def run(*command, **environment):
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_programs_are_cached_in_the_users_folder(tmp_path):
+    done = run("-c", CACHED, XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    folder, *files = done.stdout.split()
+    assert folder.startswith(str(tmp_path / "ltjax")) and files
+
+
+def test_a_cache_that_is_set_up_already_is_kept(tmp_path):
+    done = run("-c", CACHED, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
+    assert done.stdout.split() == ["None"], done.stderr
+
+
+def test_no_cache_where_a_cpu_plays_several_devices():
+    assert jax.local_device_count() == 8 and use_cache() is None
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+FAULTS = """
+import resource, sys
+import jax, jax.numpy as jnp
+from ltjax import memory
+assert memory.keep()
+def step(x):
+    return jnp.sort(x + 1)  # through temporary arrays of 64 MiB
+step = jax.jit(step)
+x = jnp.zeros(2**24)
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        jax.block_until_ready(step(x))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(min(faults() for _ in range(3)))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+def test_memory_that_is_kept_is_not_asked_for_again():
+    done = run("-c", FAULTS)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 2**24 * 4 / 4096 / 10  # anew, one array alone is 16,384 pages
+
+
+def test_the_peak_of_memory_is_known():
+    before = memory.peak()["process"]
+    held = np.ones(2**26)  # 512 MiB
+    assert memory.peak()["process"] >= max(before, held.nbytes)
+
+
+def test_help_needs_no_jax():
+    done = run("-X", "importtime", "-m", "ltjax.main", "--help")
+    assert done.returncode == 0 and "--config.compute.cache=True" in done.stdout
+    assert not re.search(r"\| +jax$", done.stderr, re.MULTILINE)
+
+
+def test_the_benchmark_prints_its_table_and_fits_80_columns():
+    done = run(
+        *("-m", "ltjax.bench", "--experts", "1", "2", "--rounds", "1", "--batch-size", "4"),
+        *("--network", "resnet8"),
+        COLUMNS="80",
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80 and "…" not in done.stdout
+    assert (kernels.target() or "no") + " " in done.stdout
+    one, two = (line.split() for line in lines if re.match(r" *[12] ", line))
+    assert (one[0], one[-1], two[0]) == ("1", "1.00", "2")
+    # what the rows say is consistent: 4 images an expert and step
+    for row in (one, two):
+        step, expert, rate = (float(value.replace(",", "")) for value in row[1:4])
+        assert step == pytest.approx(expert * int(row[0]), abs=0.2)
+        assert rate == pytest.approx(4 * int(row[0]) / (step / 1e3), rel=0.05)
+
+
+def test_the_benchmark_says_what_it_needs():
+    done = run("-m", "ltjax.bench", "--experts", "0")
+    assert done.returncode == 2 and "at least 1" in done.stderr
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError:
+        done = run("-m", "ltjax.bench", "--against", "torch")
+        assert done.returncode == 2 and "pip install torch" in done.stderr
+
+
+def test_the_torch_loop_trains_the_same_network():
+    torch = pytest.importorskip("torch")
+    from ltjax.bench import torch_loop
+    from ltjax.learner import Variables
+    from ltjax.models import NETWORKS
+
+    image = np.random.default_rng(0).normal(size=(5, 32, 32, 3)).astype(np.float32)
+    network = NETWORKS["resnet8"](10)
+    params, stats = network.init(jax.random.key(0), image)
+    theirs = torch_loop.ResNet(8, 3, 10).eval()
+    convolutions = [m for m in theirs.modules() if isinstance(m, torch.nn.Conv2d)]
+    layers = [params["backbone"]["stem"]]
+    layers += [
+        params["backbone"][f"stage{stage}_block0"][f"conv{i}"]
+        for stage in (1, 2, 3)
+        for i in (1, 2)
+    ]
+    with torch.no_grad():
+        for convolution, layer in zip(convolutions, layers, strict=True):
+            kernel = np.array(layer["kernel"]).transpose(3, 2, 0, 1)
+            convolution.weight.copy_(torch.from_numpy(kernel))
+        theirs.head.weight.copy_(torch.from_numpy(np.array(params["head"]["kernel"]).T))
+        theirs.head.bias.copy_(torch.from_numpy(np.array(params["head"]["bias"])))
+        expected = theirs(torch.from_numpy(image).permute(0, 3, 1, 2)).numpy()
+    (logits, _), _ = network.apply(Variables(params, stats), image, train=False)
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
