@@ -56,10 +56,8 @@ import resource, sys
 import jax, jax.numpy as jnp
 from ltjax import memory
 assert memory.keep()
-def step(x):
-    return jnp.sort(x + 1)  # through temporary arrays of 64 MiB
-step = jax.jit(step)
-x = jnp.zeros(2**24)
+step = jax.jit(lambda x: x @ x @ x @ x)  # through temporary arrays of 16 MiB
+x = jnp.zeros((2048, 2048))
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(3):
@@ -74,7 +72,7 @@ print(min(faults() for _ in range(3)))
 def test_memory_that_is_kept_is_not_asked_for_again():
     done = run("-c", FAULTS)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 2**24 * 4 / 4096 / 10  # anew, one array alone is 16,384 pages
+    assert int(done.stdout) < 400  # anew, one array alone is 4,096 pages
 
 
 def test_the_peak_of_memory_is_known():
@@ -99,7 +97,7 @@ def test_the_benchmark_prints_its_table_and_fits_80_columns():
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80 and "…" not in done.stdout
     assert (kernels.target() or "no") + " " in done.stdout
-    one, two = (line.split() for line in lines if re.match(r" *[12] ", line))
+    one, two = (line.split() for line in lines if re.match(r" *[12] +[0-9]", line))
     assert (one[0], one[-1], two[0]) == ("1", "1.00", "2")
     # what the rows say is consistent: 4 images an expert and step
     for row in (one, two):
