@@ -47,8 +47,8 @@ def over_experts(f: Callable, over: str) -> Callable:
       over: how the map is compiled; the results agree to rounding. 'vmap' computes all experts in
         each operation: right for accelerators and for native kernels. XLA:CPU, without these, turns
         convolutions with a kernel per expert into grouped ones, many times slower than 'unroll',
-        which compiles one copy of f per
-        expert. 'map' is a loop: it compiles once and needs the memory of one expert.
+        which compiles one copy of f per expert. 'map' is a loop: it compiles once and needs the
+        memory of one expert.
     """
     if over == "vmap":
         return jax.vmap(f)

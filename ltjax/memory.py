@@ -39,7 +39,9 @@ def peak() -> dict[str, int | None]:
     'process' is the resident memory of this process, 'device' that of the fullest local device.
     """
     devices = [device.memory_stats() for device in jax.local_devices()]
-    used = [stats["peak_bytes_in_use"] for stats in devices if stats]
+    used = [
+        stats["peak_bytes_in_use"] for stats in devices if stats and "peak_bytes_in_use" in stats
+    ]
     return {"process": _resident(), "device": max(used, default=None)}
 
 

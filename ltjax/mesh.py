@@ -95,7 +95,9 @@ def sharded(many: Learner, mesh: Mesh, load: Callable = lambda arrays, request: 
 
     return Sharded(
         init=jax.jit(
-            many.init, out_shardings=NamedSharding(mesh, EXPERTS), compiler_options=_QUICK
+            many.init,
+            out_shardings=NamedSharding(mesh, EXPERTS),
+            compiler_options=_QUICK if mesh.devices.flat[0].platform == "cpu" else None,
         ),
         update=jax.jit(
             over_mesh(update, mesh, (EXPERTS, WHOLE, EXPERT_BATCHES), (EXPERTS, EXPERTS)),

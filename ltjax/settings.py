@@ -15,6 +15,8 @@ from typing import Any
 from ltjax.choices import typed, unknown_of
 from ltjax.errors import UserError
 
+CONVOLUTIONS = ("winograd", "direct", "plain")
+
 
 def limited(default: Any, at_least: float | None = None, above: float | None = None, **more) -> Any:
     """A field with limits: `at_least`, `above`, `below`, or `one_of`."""
@@ -61,7 +63,7 @@ class Compute:
 
     # On CPU, "winograd" and "direct" are native kernels, with or without Winograd's transforms for
     # convolutions of stride 1. "plain" is JAX alone; so is each where there are no kernels.
-    convolution: str = limited("winograd", one_of=("winograd", "direct", "plain"))
+    convolution: str = limited("winograd", one_of=CONVOLUTIONS)
     experts_over: str = limited("auto", one_of=("auto", "vmap", "unroll", "map"))  # ltjax.experts
     cache: bool = True  # keep compiled programs in the user's cache folder (ltjax.compilation)
 

@@ -33,6 +33,9 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
       workdir: the folder of the run; made if it is not there, gone on with if it is. By default
         one under runs/ that belongs to the config.
 
+    Compiled programs are kept in the user's cache folder, which sets options of JAX for the whole
+    process, unless config.compute.cache is False (ltjax.compilation).
+
     Returns:
       The report, as report.json in the folder has it; see ltjax.report.describe.
 

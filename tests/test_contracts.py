@@ -92,6 +92,13 @@ def test_one_step_is_the_same_whatever_computes_convolutions(method, form):
     assert_trees_close(found, expected, atol=2e-6)
 
 
+def test_initialising_with_less_effort_gives_the_same_numbers():
+    ours = trainer("classifier", 3)
+    keys = seeded_keys(0, 0, 3)
+    with_all_effort = jax.jit(ours.many.init)(keys, toy.info().example)
+    assert_trees_equal(numbers(ours.init()), numbers(with_all_effort))
+
+
 def weighted(method):
     """The method, its examples weighted by 1 to 4 from class to class."""
 

@@ -62,7 +62,7 @@ def error(found, expected):
     errors = jax.tree.map(
         lambda x, y: np.linalg.norm(np.float64(x) - y) / np.linalg.norm(y), found, expected
     )
-    return max(jax.tree.leaves(errors))
+    return np.max(jax.tree.leaves(errors))  # NaN if one is
 
 
 @needs_kernels
@@ -165,6 +165,38 @@ def test_the_gradient_of_images_is_computed_where_it_is_asked_for():
 
 
 @needs_kernels
+@pytest.mark.parametrize("arguments", [(1, 2), (1,), (2,), (3,), (0, 3), (2, 3)], ids=str)
+def test_any_arguments_may_be_differentiated(arguments):
+    inputs, _ = operands(3, 4, 4, 3, 8, 1, True)
+
+    def total(form, *inputs):
+        y, first, squares = conv_sums(form, 1, *inputs)
+        return (y**3).sum() + (first * squares).sum()
+
+    found, expected = (
+        jax.grad(functools.partial(total, form), arguments)(*inputs)
+        for form in ("winograd", "plain")
+    )
+    assert error(jax.device_get(found), jax.device_get(expected)) < 1e-5
+
+
+@pytest.mark.parametrize("form", ["winograd", "plain"])
+def test_shapes_that_do_not_fit_are_refused(form):
+    (x, a, c, w), _ = operands(2, 4, 4, 3, 8, 1, True)
+    for bad in [(x, a[:1], c, w), (x, a, c[:2], w), (x[..., :2], a, c, w), (x[0], a, c, w)]:
+        with pytest.raises(ValueError, match="does not take"):
+            layers.conv_sums(*bad, form=form)
+    with pytest.raises(ValueError, match="stride 3"):
+        layers.conv_sums(x, a, c, w, 3, form)
+    y = jnp.ones((2, 4, 4, 3))
+    for bad in [(y, a[:1], c, x), (y, a, c, x[:1]), (y[..., :2], a[:2], c[:2], x)]:
+        with pytest.raises(ValueError, match="does not take"):
+            layers.add_relu(*bad, form=form)
+    with pytest.raises(ValueError, match="not 'wino'"):
+        layers.conv_sums(x, a, c, w, form="wino")
+
+
+@needs_kernels
 def test_what_it_cannot_do_is_said():
     (x, a, c, w), _ = operands(2, 4, 4, 3, 8, 1, True)
     with pytest.raises(ValueError, match="empty"):
@@ -247,6 +279,20 @@ def test_every_kind_of_cpu_below_this_one_has_its_library():
         assert in_a_process_of_its_own(LTJAX_KERNELS=name)[0] == name
 
 
+@needs_kernels
+def test_a_library_that_cannot_run_here_is_refused():
+    best = kernels.TARGETS.index(kernels.target())
+    for name in (*kernels.TARGETS[best + 1 :], "avx3"):
+        done = subprocess.run(
+            [sys.executable, "-c", "from ltjax import kernels; kernels.target()"],
+            env=os.environ | {"LTJAX_KERNELS": name},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1, (name, done.returncode)
+        assert f"UserError: LTJAX_KERNELS is '{name}'" in done.stderr
+
+
 def test_kernels_can_be_turned_off():
     assert in_a_process_of_its_own(LTJAX_KERNELS="none")[0] == "None"
 
@@ -256,6 +302,7 @@ def test_kernels_can_be_turned_off():
     "options",
     [
         pytest.param([], id="baseline", marks=pytest.mark.slow),
+        pytest.param(["-fsanitize=thread"], id="threads", marks=pytest.mark.slow),
         pytest.param(["-mavx2", "-mfma"], id="avx2"),
         # as the other targets cut their work, on vectors that this machine puts together
         pytest.param(["-DLTJAX_V=16", "-DLTJAX_REGISTERS=32"], id="avx512", marks=pytest.mark.slow),
@@ -267,6 +314,8 @@ def test_no_kernel_reads_or_writes_outside_its_buffers(options, tmp_path):
         pytest.skip("no AVX2 here")
     program = tmp_path / "kernels"
     checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    if "-fsanitize=thread" in options:  # races, which cannot be looked for together with those
+        checks = []
     headers = f"-I{pathlib.Path(kernels.__file__).parent}"
     subprocess.run(
         ["g++", "-O1", "-std=c++20", "-Wno-psabi", *checks, *options, headers]

@@ -39,7 +39,7 @@ from ltjax.errors import UserError
 from ltjax.models import NETWORKS
 from ltjax.models.layers import described
 from ltjax.report import device
-from ltjax.settings import settings_from
+from ltjax.settings import CONVOLUTIONS, settings_from
 
 BUSY = 0.5  # load average from which on ratios are doubtful
 WARM_UP = 3  # rounds: memory settles
@@ -113,7 +113,10 @@ def _torch_steps(args, steps, images):
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    depth = int(args.network.removeprefix("resnet"))
+    depth = args.network.removeprefix("resnet")
+    if not depth.isdecimal():
+        raise UserError(f"--against torch knows resnet8, resnet20, and so on; not {args.network}.")
+    depth = int(depth)
     return {
         ("torch", num_experts): torch_loop.steps(
             step.settings, ours.DATASET, images, depth, step.num_parameters
@@ -188,9 +191,8 @@ def _arguments():
     add("--against", choices=["torch"], help="compare with PyTorch, in turns")
     add("--rounds", type=_positive, default=15, help="timed steps of each; 15")
     add("--batch-size", type=_positive, default=128, help="images per expert; 128")
-    networks = sorted(NETWORKS, key=lambda name: int(name.removeprefix("resnet")))
-    add("--network", choices=networks, default="resnet32", help="resnet32")
-    add("--convolution", choices=["winograd", "direct", "plain"], default="winograd")
+    add("--network", choices=sorted(NETWORKS), default="resnet32", help="resnet32")
+    add("--convolution", choices=CONVOLUTIONS, default="winograd")
     add("--experts-over", choices=["auto", "vmap", "unroll", "map"], default="auto")
     add(
         "--threads",

@@ -33,7 +33,7 @@ def target() -> str | None:
     """The kind of CPU that the kernels in use are compiled for; None without kernels.
 
     Raises:
-      UserError: if the environment variable LTJAX_KERNELS names what is not there.
+      UserError: if the environment variable LTJAX_KERNELS names what is not there or cannot run.
     """
     return _load()[0]
 
@@ -56,17 +56,27 @@ def _load() -> tuple[str | None, str]:
         return None, "they were not built; pip install needs a C++20 compiler for that"
     try:
         best = ctypes.CDLL(libraries["baseline"]).ltjax_best_target()
-        name = wanted or [name for name in TARGETS[: best + 1] if name in libraries][-1]
-        library = ctypes.CDLL(libraries[name])
-        if library.ltjax_target() != TARGETS.index(name):
-            return None, f"{libraries[name]} is compiled for another kind of CPU"
-        for handler in HANDLERS:
-            jax.ffi.register_ffi_target(
-                handler, jax.ffi.pycapsule(getattr(library, handler)), platform="cpu"
-            )
-    except Exception as error:  # built for another libc or XLA, say: training goes on without
+        runs_here = [name for name in TARGETS[: best + 1] if name in libraries]
+        if wanted and wanted not in runs_here:
+            raise UserError(f"{VARIABLE} is {wanted!r}, but this CPU runs {', '.join(runs_here)}.")
+        name = wanted or runs_here[-1]
+        _register(ctypes.CDLL(libraries[name]), name)
+    except (OSError, AttributeError, RuntimeError) as error:  # built for another libc or XLA, say
+        if wanted:
+            raise UserError(f"{VARIABLE} is {wanted!r}, but it does not load: {error}") from error
         return None, f"they do not load, {error}"
     return name, ""
+
+
+def _register(library: ctypes.CDLL, name: str) -> None:
+    if library.ltjax_target() != TARGETS.index(name):
+        raise OSError(f"{library._name} is compiled for another kind of CPU")
+    # Once there is a backend, a handler that it refuses is refused here. Before, it would only be
+    # put down, and JAX would fail to start.
+    jax.local_devices(backend="cpu")
+    for handler in HANDLERS:
+        capsule = jax.ffi.pycapsule(getattr(library, handler))
+        jax.ffi.register_ffi_target(handler, capsule, platform="cpu")
 
 
 def conv_sums(x, a, c, w, stride, winograd):
@@ -81,7 +91,8 @@ def conv_sums(x, a, c, w, stride, winograd):
 def conv_sums_gradient(x, a, c, w, y, cotangents, stride, winograd, need_dx):
     """Gradients with respect to x, a, c and w from those of y, sum y and sum y * y.
 
-    Those of x, without `need_dx`, and of a and c, where these are None, are None.
+    Without `need_dx` those of x, a and c are None, as theirs are made of that of x; where a and c
+    are None, so are theirs.
     """
     channels = x.shape[-1]
     dx = x.shape if need_dx else (1,)
@@ -91,7 +102,9 @@ def conv_sums_gradient(x, a, c, w, y, cotangents, stride, winograd, need_dx):
         **_attributes(stride, a, winograd),
         need_dx=int(need_dx),
     )
-    return dx if need_dx else None, *((None, None) if a is None else (da, dc)), dw
+    if not need_dx:
+        return None, None, None, dw
+    return dx, *((None, None) if a is None else (da, dc)), dw
 
 
 def add_relu(y, a, c, x, stride):

@@ -1,5 +1,7 @@
 // What XLA calls: the handlers of its foreign function interface, which check shapes and choose a form.
-#include <string>
+#include <algorithm>
+#include <initializer_list>
+#include <utility>
 
 #include "block_end.h"
 #include "direct_conv.h"
@@ -31,6 +33,15 @@ Shape shape_of(const In& x, const In& w, int64_t stride) {
           from_end(x, 1), from_end(w, 1), static_cast<int>(stride)};
 }
 
+// Whether each buffer has as many elements as it must.
+using Sizes = std::initializer_list<std::pair<size_t, size_t>>;
+bool fit(const Sizes& sizes) {
+  return std::all_of(sizes.begin(), sizes.end(), [](const auto& s) { return s.first == s.second; });
+}
+ffi::Error misfit() {
+  return ffi::Error::InvalidArgument("ltjax: operands and results do not fit one another");
+}
+
 ffi::Error check(const In& x, const In& w, int64_t stride) {
   if (x.dimensions().size() < 4 || w.dimensions().size() < 4 || from_end(w, 2) != from_end(x, 1) ||
       from_end(w, 3) != 3 || from_end(w, 4) != 3 || (stride != 1 && stride != 2) ||
@@ -46,6 +57,14 @@ ffi::Error ConvSums(ffi::ThreadPool threads, In x, In a, In c, In w, Out y, Out 
   const Forward f{x.typed_data(), affine ? a.typed_data() : nullptr, affine ? c.typed_data() : nullptr,
                   w.typed_data(), y->typed_data(), sum->typed_data(), squares->typed_data()};
   const Shape s = shape_of(x, w, stride);
+  const size_t experts = s.experts;
+  if (!fit({{w.element_count(), experts * s.kernel_size()},
+            {a.element_count(), experts * s.in},
+            {c.element_count(), experts * s.in},
+            {y->element_count(), experts * s.images * s.out_size()},
+            {sum->element_count(), experts * s.out},
+            {squares->element_count(), experts * s.out}}))
+    return misfit();
   (winograd ? winograd::forward : direct::forward)(pool, s, f);
   return ffi::Error::Success();
 }
@@ -59,6 +78,19 @@ ffi::Error ConvSumsGradient(ffi::ThreadPool threads, In x, In a, In c, In w, In 
                    w.typed_data(), y.typed_data(), dy.typed_data(), d_sum.typed_data(), d_squares.typed_data(),
                    need_dx ? dx->typed_data() : nullptr, dw->typed_data(), da->typed_data(), dc->typed_data()};
   const Shape s = shape_of(x, w, stride);
+  const size_t experts = s.experts, outputs = experts * s.images * s.out_size();
+  if (!fit({{w.element_count(), experts * s.kernel_size()},
+                                    {a.element_count(), experts * s.in},
+                                    {c.element_count(), experts * s.in},
+                                    {y.element_count(), outputs},
+                                    {dy.element_count(), outputs},
+                                    {d_sum.element_count(), experts * s.out},
+                                    {d_squares.element_count(), experts * s.out},
+                                    {need_dx ? dx->element_count() : 0, need_dx ? x.element_count() : 0},
+                                    {dw->element_count(), w.element_count()},
+                                    {da->element_count(), experts * s.in},
+                                    {dc->element_count(), experts * s.in}}))
+    return misfit();
   (winograd && need_dx ? winograd::backward : direct::backward)(pool, s, b);
   return ffi::Error::Success();
 }
@@ -69,7 +101,7 @@ BlockEnd end_of(const In& y, const In& x, int64_t stride, int64_t shortcut) {
 }
 
 ffi::Error check_end(const In& y, const BlockEnd& s) {
-  if (y.element_count() == 0 || s.x_channels > s.channels ||
+  if (y.element_count() == 0 || s.stride < 1 || s.x_channels > s.channels ||
       (s.x_channels && (s.height != (s.x_height + s.stride - 1) / s.stride ||
                         s.width != (s.x_width + s.stride - 1) / s.stride)))
     return ffi::Error::InvalidArgument("the end of a block needs y [..., B, H, W, O], not empty, and x [..., B, stride * H, stride * W, up to O]");
@@ -78,8 +110,15 @@ ffi::Error check_end(const In& y, const BlockEnd& s) {
 
 ffi::Error AddRelu(ffi::ThreadPool threads, In y, In a, In c, In x, Out h, int64_t stride,
                    int64_t shortcut) {
+  if (y.dimensions().size() < 4 || x.dimensions().size() < 4) return misfit();
   const BlockEnd s = end_of(y, x, stride, shortcut);
   if (ffi::Error error = check_end(y, s); error.failure()) return error;
+  const size_t experts = s.experts, channels = experts * s.channels;
+  if (!fit({{a.element_count(), channels},
+            {c.element_count(), channels},
+            {shortcut ? x.element_count() : 0, experts * s.images * s.x_size()},
+            {h->element_count(), y.element_count()}}))
+    return misfit();
   block_end(pool_of(threads), s, y.typed_data(), a.typed_data(), c.typed_data(), x.typed_data(),
             h->typed_data());
   return ffi::Error::Success();
@@ -88,8 +127,18 @@ ffi::Error AddRelu(ffi::ThreadPool threads, In y, In a, In c, In x, Out h, int64
 // `x` is read for its shape only.
 ffi::Error AddReluGradient(ffi::ThreadPool threads, In dh, In h, In y, In a, In x, Out dy, Out dx,
                            Out da, Out dc, int64_t stride, int64_t shortcut) {
+  if (y.dimensions().size() < 4 || x.dimensions().size() < 4) return misfit();
   const BlockEnd s = end_of(y, x, stride, shortcut);
   if (ffi::Error error = check_end(y, s); error.failure()) return error;
+  const size_t experts = s.experts, channels = experts * s.channels;
+  if (!fit({{dh.element_count(), y.element_count()},
+            {h.element_count(), y.element_count()},
+            {a.element_count(), channels},
+            {dy->element_count(), y.element_count()},
+            {shortcut ? dx->element_count() : 0, experts * s.images * s.x_size()},
+            {da->element_count(), channels},
+            {dc->element_count(), channels}}))
+    return misfit();
   block_end_gradient(pool_of(threads), s, dh.typed_data(), h.typed_data(), y.typed_data(),
                      a.typed_data(), dy->typed_data(), dx->typed_data(), da->typed_data(),
                      dc->typed_data());

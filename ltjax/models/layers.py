@@ -16,6 +16,7 @@ from ltjax import kernels
 from ltjax.axes import DATA
 from ltjax.models import convolution as plain
 from ltjax.models import native
+from ltjax.settings import CONVOLUTIONS
 
 EPSILON = 1e-5
 MOMENTUM = 0.1  # PyTorch's convention: the weight of the batch in the running statistics
@@ -46,11 +47,16 @@ def conv_sums(
       y [B, ceil(H / stride), ceil(W / stride), O], sum y [O], sum y * y [O].
 
     Raises:
-      ValueError: if an axis is empty.
+      ValueError: if an axis is empty, or shapes do not fit, or a choice is not one of these.
     """
+    channels = x.shape[-1:]
+    fits = x.ndim == 4 and w.ndim == 4 and w.shape[:3] == (3, 3, *channels) and stride in (1, 2)
+    if not fits or any(of is not None and of.shape != channels for of in (a, c)):
+        shapes = [None if of is None else of.shape for of in (x, a, c, w)]
+        raise ValueError(f"A convolution of stride {stride} does not take x, a, c, w of {shapes}.")
     if 0 in (*x.shape, *w.shape):
         raise ValueError(f"A convolution of {x.shape} with {w.shape} has an empty axis.")
-    if is_native(form) and x.dtype == w.dtype == jnp.float32:
+    if is_native(form) and _all_float32(x, a, c, w):
         return native.conv_sums(x, a, c, w, stride, form == "winograd")
     return plain.conv_sums(x, a, c, w, stride)
 
@@ -78,15 +84,33 @@ def add_relu(
 
     Returns:
       [B, H, W, O].
+
+    Raises:
+      ValueError: if shapes do not fit, or `form` is not known.
     """
-    if is_native(form) and y.dtype == jnp.float32 and (x is None or x.dtype == jnp.float32):
+    fits = y.ndim == 4 and a.shape == c.shape == y.shape[-1:]
+    if x is not None:
+        rows, columns = (-(-size // stride) for size in x.shape[1:3])
+        fits &= (len(x), rows, columns) == y.shape[:3] and x.shape[-1] <= y.shape[-1]
+    if not fits or 0 in y.shape:
+        shapes = [None if of is None else of.shape for of in (y, a, c, x)]
+        raise ValueError(
+            f"The end of a block of stride {stride} does not take y, a, c, x of {shapes}."
+        )
+    if is_native(form) and _all_float32(y, a, c, x):
         return native.add_relu(y, a, c, x, stride)
     return plain.add_relu(y, a, c, x, stride)
 
 
 def is_native(form: str) -> bool:
     """Whether convolutions of this form, in float32, run on the native kernels."""
+    if form not in CONVOLUTIONS:
+        raise ValueError(f"Convolutions are one of {', '.join(CONVOLUTIONS)}, not {form!r}.")
     return form != "plain" and jax.default_backend() == "cpu" and kernels.target() is not None
+
+
+def _all_float32(*arrays):
+    return all(of is None or of.dtype == jnp.float32 for of in arrays)
 
 
 def described(form: str) -> str:

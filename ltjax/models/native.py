@@ -27,8 +27,10 @@ def conv_sums(x, a, c, w, stride: int, winograd: bool):
 def _forward(x, a, c, w, stride, winograd):
     inputs = tuple(jax.tree.map(lambda of: of.value, (x, a, c, w), is_leaf=_is_primal))
     y, *sums = conv_sums(*inputs, stride, winograd)
-    # Images need no gradient: what is static is told by the structure, () or None.
-    need_dx = () if x.perturbed else None
+    # Images need no gradient: what is static is told by the structure, () or None. Those of a and c
+    # come with that of x.
+    needs = [of.perturbed for of in (x, a, c) if of is not None]
+    need_dx = () if any(needs) else None
     return (y, *sums), (inputs, y, need_dx)
 
 
@@ -55,8 +57,8 @@ def _conv_sums_gradient(stride, winograd, need_dx, inputs, y, cotangents):
         dseen, dw = jax.vjp(lambda seen, w: plain.conv3x3(seen, w, stride), seen, w)[1](
             dy + d_sum + 2 * y * d_squares
         )
-        dx, da, dc = unaffine(dseen)
-        return dx if need_dx else None, da, dc, dw
+        dx, da, dc = unaffine(dseen) if need_dx else (None, None, None)
+        return dx, da, dc, dw
 
     return lax.platform_dependent(inputs, y, cotangents, cpu=native, default=default)
 
