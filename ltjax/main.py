@@ -111,7 +111,12 @@ def _help() -> str:
     values = [f"  --config.{name}={value!r}" for name, value in fields()]
     return "\n".join(
         [__doc__, "Options:", *options, "", "Fields of a config, and their defaults:", *values]
-        + ["", "ltjax/settings.py says what each field means."]
+        + [
+            "",
+            "ltjax/settings.py says what each field means. What is chosen by name takes options,",
+            "such as config.sampler.q; an unknown one is answered with those that there are.",
+            "--config F --print_config shows the values of a config.",
+        ]
     )
 
 
@@ -119,6 +124,11 @@ def _what_failed(error: Exception) -> str:
     """The line that says what is wrong; of a config file that failed to load, the last one."""
     if isinstance(error, KeyError):
         return f"The config file has no group of fields {error}: misspelt, or to be added there?"
+    if "as a ConfigDict" in str(error):
+        return (
+            "A group of fields cannot be given a value; a named choice is made by its name, as in "
+            "--config.method.name=joint."
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
@@ -131,4 +141,7 @@ def _fail(message: str, code: int = 2) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    try:
+        sys.exit(main(sys.argv))
+    except KeyboardInterrupt:  # while modules were imported
+        sys.exit(_fail("Interrupted before training began.", code=130))

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ltjax import report, rundir
+from ltjax import kernels, report, rundir
 from ltjax.checkpoint import Checkpoints, Position
 from ltjax.choices import choose, pick
 from ltjax.compilation import use_cache
@@ -48,6 +48,7 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
     for field, table in TABLES.items():  # names first, before any data is read
         choose(table, field, **getattr(settings, field))
     pick(datasets.DATASETS, settings.data.name, "config.data.name")
+    kernels.target()  # a wrong LTJAX_KERNELS, too, is said before anything is made
     folder = pathlib.Path(workdir) if workdir else rundir.default(settings)
     console = own_console()
     if settings.compute.cache:

@@ -297,16 +297,17 @@ def test_kernels_can_be_turned_off():
     assert in_a_process_of_its_own(LTJAX_KERNELS="none")[0] == "None"
 
 
+@pytest.mark.slow  # each is compiled anew; .ci/run runs them
 @pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param([], id="baseline", marks=pytest.mark.slow),
-        pytest.param(["-fsanitize=thread"], id="threads", marks=pytest.mark.slow),
+        pytest.param([], id="baseline"),
+        pytest.param(["-fsanitize=thread"], id="threads"),
         pytest.param(["-mavx2", "-mfma"], id="avx2"),
         # as the other targets cut their work, on vectors that this machine puts together
-        pytest.param(["-DLTJAX_V=16", "-DLTJAX_REGISTERS=32"], id="avx512", marks=pytest.mark.slow),
-        pytest.param(["-DLTJAX_V=4", "-DLTJAX_REGISTERS=32"], id="neon", marks=pytest.mark.slow),
+        pytest.param(["-DLTJAX_V=16", "-DLTJAX_REGISTERS=32"], id="avx512"),
+        pytest.param(["-DLTJAX_V=4", "-DLTJAX_REGISTERS=32"], id="neon"),
     ],
 )
 def test_no_kernel_reads_or_writes_outside_its_buffers(options, tmp_path):
