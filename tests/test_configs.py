@@ -11,6 +11,7 @@ from ltjax.choices import choose
 from ltjax.data import datasets
 from ltjax.data.images import Images
 from ltjax.data.splits import long_tailed_counts
+from ltjax.models import NETWORKS
 from ltjax.settings import fields, settings_from
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -51,6 +52,8 @@ def test_a_config_takes_a_step_on_noise(path, tmp_path, monkeypatch):
     cosine = config.schedule.name == "cosine"  # needs two epochs; these have three steps each
     config.num_epochs, config.batch_size = (2.0, 336) if cosine else (1e-3, 8)
     config.compute = dict(experts_over="map")
+    assert config.network.name in NETWORKS
+    config.network.name = "resnet8"  # a quarter of the layers to compile
     report = train.run(config, workdir=str(tmp_path))
     assert report["steps"] <= 6
     assert len(report["splits"]["test"]["experts"]) == config.num_experts
