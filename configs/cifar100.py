@@ -7,8 +7,13 @@ the field's baseline, three times, averaged. Other tails and sizes:
 
     ... --config.data.imbalance_factor=50 --config.num_experts=5
     ... --config.data.imbalance=step
-    ... --config.sampler.name=power --config.sampler.q=0.5      (square-root sampling)
     ... --config.schedule.name=cosine
+
+Other methods, by name (python -m ltjax.main --list shows all), or put together:
+
+    ... --config.method.name=ldam_drw
+    ... --config.method.name=crt --config.mixing.name=mixup
+    ... --config.loss.name=balanced_softmax --config.sampler.name=power --config.sampler.q=0.5
     ... --config.method.name=joint                              (the ablation: not independent)
 
 The data set must be prepared once; --config.data.download=True lets TFDS download it.
@@ -26,9 +31,13 @@ def get_config():
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.data = dict(name="cifar100", imbalance="exp", imbalance_factor=100.0, seed=0)
-    config.method = dict(name="classifier", loss="cross_entropy")
-    config.network = dict(name="resnet32", head="linear")
-    config.sampler = dict(name="instance_balanced")
+    config.method = dict(name="classifier")  # or another that --list shows
+    config.network = dict(name="resnet32")
+    # What is left empty, the method chooses.
+    config.sampler = dict()
+    config.loss = dict()
+    config.reweight = dict()
+    config.mixing = dict()
     config.num_experts = 3
     config.batch_size = 128  # images per expert and step
     config.num_epochs = 200.0

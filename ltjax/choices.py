@@ -8,6 +8,7 @@ import difflib
 import functools
 import inspect
 import math
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,6 +48,22 @@ def choose(table: Mapping[str, Callable], field: str, /, name: str, **options: A
     return functools.partial(function, **bound)
 
 
+def choose_with_start(
+    table: Mapping[str, Callable], field: str, /, name: str, start: Any = 0.0, **options: Any
+) -> tuple[float, Callable]:
+    """As `choose`, of a choice that may set in at a fraction `start` of its phase.
+
+    Returns:
+      start, in [0, 1), and the function.
+
+    Raises:
+      UserError: as `choose`, and if start is no such fraction.
+    """
+    start = typed(start, float, f"config.{field}.start")
+    within(f"config.{field}.start", start, at_least=0, below=1)
+    return start, choose(table, field, name, **options)
+
+
 def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
     """`table[name]`.
 
@@ -74,6 +91,38 @@ def typed(value: Any, kind: type, field: str) -> Any:
     if kind is float and not math.isfinite(value):
         raise UserError(f"{field} is {value!r}; it must be a finite number.")
     return value
+
+
+def within(
+    field: str,
+    value: Any,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    one_of: tuple = (),
+) -> None:
+    """Refuse a value outside its limits.
+
+    Args:
+      field: where it is in the config, such as "config.loss.gamma".
+      value: a number, or one of `one_of`.
+      at_least, above, at_most, below: limits, each or none of them.
+      one_of: all values there are.
+
+    Raises:
+      UserError: naming the field, the value and what would work.
+    """
+    if one_of and value not in one_of:
+        raise UserError(f"{field} is {value!r}; choose one of {', '.join(one_of)}.")
+    for limit, keeps, words in (
+        (at_least, operator.ge, "at least"),
+        (above, operator.gt, "above"),
+        (at_most, operator.le, "at most"),
+        (below, operator.lt, "below"),
+    ):
+        if limit is not None and not keeps(value, limit):
+            raise UserError(f"{field} is {value}; it must be {words} {limit}.")
 
 
 def unknown_of(name: str, known: Mapping[str, Any] | list[str]) -> str:

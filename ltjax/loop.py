@@ -63,9 +63,8 @@ class Loop:
         settings, phase = this.settings, this.recipe[phase_number]
         self.this, self.phase, self._phase_number = this, phase, phase_number
         self._mesh = mesh_for(phase.num_experts, expert=settings.mesh.expert)
-        self._feed = resident(
-            this.splits.train, phase.draw, settings.seed, phase_number, phase.num_experts
-        )
+        images = getattr(this.splits, phase.source)
+        self._feed = resident(images, phase.draw, settings.seed, phase_number, phase.num_experts)
         many = independent(phase.learner, best_over(settings.compute))
         self._many = sharded(many, self._mesh, self._feed.load)
         self._evaluate = evaluator(many, self._mesh, settings.eval_batch_size)

@@ -15,6 +15,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     accept_new_attributes=True,  # ltjax.settings knows all fields and says what is wrong with one
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; by default one under runs/.")
+_LIST = flags.DEFINE_bool("list", False, "Print what there is to choose from, and stop.")
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config and stop.")
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several processes that SLURM, Kubernetes or a TPU pod started."
@@ -41,6 +42,8 @@ def main(argv: list[str]) -> int:
         return _fail(_what_failed(error))
     if rest:
         return _fail(f"What is {' '.join(rest)!r}? Options are --config, --workdir; see --help.")
+    if _LIST.value:
+        return _list()
     if config is None:
         return _fail("Which config? Add --config, for example --config configs/digits.py.")
     if _PRINT_CONFIG.value:
@@ -90,6 +93,15 @@ def _run(config, argv: list[str], together: bool) -> int:
     return 0
 
 
+def _list() -> int:
+    from ltjax import catalogue
+    from ltjax.console import own_console
+
+    for table in catalogue.tables():
+        own_console().print(table, end="\n\n")
+    return 0
+
+
 def _join_processes() -> None:
     import jax
 
@@ -105,7 +117,7 @@ def _join_processes() -> None:
 def _help() -> str:
     from ltjax.settings import fields
 
-    ours = (_CONFIG, _WORKDIR, _PRINT_CONFIG, _DISTRIBUTED)
+    ours = (_CONFIG, _WORKDIR, _LIST, _PRINT_CONFIG, _DISTRIBUTED)
     ours += (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)
     options = [f"  --{flag.name}: {flags.FLAGS[flag.name].help}" for flag in ours]
     values = [f"  --config.{name}={value!r}" for name, value in fields()]
@@ -113,8 +125,8 @@ def _help() -> str:
         [__doc__, "Options:", *options, "", "Fields of a config, and their defaults:", *values]
         + [
             "",
-            "ltjax/settings.py says what each field means. What is chosen by name takes options,",
-            "such as config.sampler.q; an unknown one is answered with those that there are.",
+            "ltjax/settings.py says what each field means. --list prints what is chosen by name,",
+            "and the options that it takes, such as config.sampler.q.",
             "--config F --print_config shows the values of a config.",
         ]
     )

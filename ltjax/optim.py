@@ -10,6 +10,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optax
 
+from ltjax.choices import within
 from ltjax.errors import UserError
 
 Schedule = Callable[..., object]  # step i32[] -> learning rate f32[]
@@ -36,6 +37,7 @@ def step(
     *,
     lr: float,
     warmup_epochs: int = 0,
+    warmup_from: float = 0.0,
     drop_at: tuple = (0.8, 0.9),
     drop_by: float = 0.01,
 ) -> Schedule:
@@ -49,10 +51,13 @@ def step(
       steps_per_epoch: updates in one epoch.
       lr: the highest learning rate, above 0.
       warmup_epochs: epochs e = 1, 2, ... with rate lr e / warmup_epochs.
+      warmup_from: share of lr that the warm-up starts from, as if in an epoch 0; 1/3 in the code of
+        Bag of Tricks (Zhang et al., AAAI 2021).
       drop_at: increasing fractions of num_epochs, each in (0, 1).
       drop_by: factor at each drop, in (0, 1].
     """
     _check_rate(lr, warmup_epochs)
+    within("config.schedule.warmup_from", warmup_from, at_least=0, at_most=1)
     increasing = all(early < late for early, late in itertools.pairwise(drop_at))
     if not increasing or not all(_is_number(at) and 0 < at < 1 for at in drop_at):
         raise UserError(
@@ -65,7 +70,7 @@ def step(
         epoch = count // steps_per_epoch  # from 0
         starts = [max(1, round(at * num_epochs)) for at in drop_at]
         drops = sum((epoch >= start).astype(jnp.float32) for start in starts)
-        return _warmup(epoch, warmup_epochs) * lr * jnp.power(drop_by, drops)
+        return _warmup(epoch, warmup_epochs, warmup_from) * lr * jnp.power(drop_by, drops)
 
     return lambda count: schedule(jnp.asarray(count))
 
@@ -103,8 +108,11 @@ def cosine(
 SCHEDULES = {"step": step, "cosine": cosine}
 
 
-def _warmup(epoch, warmup_epochs):
-    return jnp.minimum(1.0, (epoch + 1) / warmup_epochs) if warmup_epochs else 1.0
+def _warmup(epoch, warmup_epochs, start=0.0):
+    if not warmup_epochs:
+        return 1.0
+    share = jnp.minimum(1.0, (epoch + 1) / warmup_epochs)
+    return start + (1 - start) * share
 
 
 def _check_rate(lr: float, warmup_epochs: int) -> None:

@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 from ltjax import optim
 from ltjax.axes import example_keys
-from ltjax.choices import choose
+from ltjax.choices import choose, choose_with_start
+from ltjax.data import sampling
 from ltjax.data.augment import normalize, pad_crop_flip
 from ltjax.data.datasets import Dataset
 from ltjax.data.sampling import SAMPLERS, Draw
@@ -30,6 +32,7 @@ class Info(NamedTuple):
     image_shape: tuple[int, int, int]  # H, W, channels
     labels: np.ndarray  # i64[N]
     class_counts: np.ndarray  # i64[C]
+    num_validation: int = 0  # images held out of it
 
     @property
     def num_classes(self) -> int:
@@ -52,6 +55,23 @@ def fresh(state: TrainState, previous: TrainState | None) -> TrainState:
     return state
 
 
+def keep(*groups: str) -> Begin:
+    """Begin with these groups of the previous phase, params and statistics; all else is fresh."""
+
+    def begin(state, previous):
+        params, stats, _ = previous.variables
+        kept = state.variables._replace(
+            params=state.variables.params | {name: params[name] for name in groups},
+            stats=state.variables.stats | {name: stats[name] for name in groups if name in stats},
+        )
+        return state._replace(variables=kept)
+
+    return begin
+
+
+go_on = keep("backbone", "head")
+
+
 class Phase(NamedTuple):
     """One stage of a recipe."""
 
@@ -63,6 +83,7 @@ class Phase(NamedTuple):
     # (fresh state, state at the end of the previous phase or None) -> state. It only fills values:
     # every leaf has its final shape before.
     begin: Begin = fresh
+    source: str = "train"  # or "validation": the images that `draw` draws from
 
 
 def steps_per_epoch(num_images: int, settings: Settings) -> int:
@@ -70,7 +91,14 @@ def steps_per_epoch(num_images: int, settings: Settings) -> int:
     return math.ceil(num_images / settings.batch_size)
 
 
-def phase(settings: Settings, info: Info, method: Method, num_experts: int) -> Phase:
+def phase(
+    settings: Settings,
+    info: Info,
+    method: Method,
+    num_experts: int,
+    name: str = "train",
+    begin: Begin = fresh,
+) -> Phase:
     """The usual phase: the config's sampler, augmentation, optimiser, schedule and length.
 
     Raises:
@@ -90,14 +118,51 @@ def phase(settings: Settings, info: Info, method: Method, num_experts: int) -> P
         weight_decay=settings.optimizer.weight_decay,
     )
     num_steps = max(1, round(settings.num_epochs * per_epoch))
-    sampler = choose(SAMPLERS, "sampler", **settings.sampler)
     return Phase(
-        name="train",
+        name=name,
         learner=learner(on_images(method, info.dataset, settings.augment), optimizer, num_steps),
         num_experts=num_experts,
         num_steps=num_steps,
-        draw=sampler(info.labels, settings.batch_size),
+        draw=_draw(settings, info, num_steps),
+        begin=begin,
     )
+
+
+def passes(
+    settings: Settings,
+    info: Info,
+    method: Method,
+    name: str,
+    times: int = 1,
+    source: str = "train",
+) -> Phase:
+    """A phase that learns without gradients: it goes over images in order, `times` times.
+
+    They come as they are, not augmented; index -1 fills up the last batch of each pass. It goes on
+    with the previous phase, and all of the method must be frozen.
+    """
+    size = len(info.labels) if source == "train" else info.num_validation
+    per_pass = steps_per_epoch(size, settings)
+    draw = sampling.in_order(size, settings.batch_size)
+    images = on_images(method, info.dataset, augment=False)
+    return Phase(
+        name=name,
+        learner=learner(images, optax.identity(), times * per_pass),
+        num_experts=settings.num_experts,
+        num_steps=times * per_pass,
+        draw=lambda stream, step: draw(stream, step % per_pass),
+        begin=go_on,
+        source=source,
+    )
+
+
+def _draw(settings, info, num_steps):
+    start, sampler = choose_with_start(SAMPLERS, "sampler", **settings.sampler)
+    arguments = info.labels, settings.batch_size, num_steps
+    draw = sampler(*arguments)
+    if not start:
+        return draw
+    return sampling.deferred(draw, sampling.instance_balanced(*arguments), round(start * num_steps))
 
 
 def network(settings: Settings, info: Info) -> Network:

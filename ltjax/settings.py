@@ -12,18 +12,21 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ltjax.choices import typed, unknown_of
+from ltjax.choices import typed, unknown_of, within
 from ltjax.errors import UserError
+from ltjax.presets import with_preset
 
 CONVOLUTIONS = ("winograd", "direct", "plain")
 
 
-def limited(default: Any, at_least: float | None = None, above: float | None = None, **more) -> Any:
-    """A field with limits: `at_least`, `above`, `below`, or `one_of`."""
-    limits = {"at_least": at_least, "above": above, **more}
-    return dataclasses.field(
-        default=default, metadata={k: v for k, v in limits.items() if v is not None}
-    )
+def limited(default: Any, **limits: Any) -> Any:
+    """A field whose value must be within limits, those of ltjax.choices.within."""
+    return dataclasses.field(default=default, metadata=limits)
+
+
+def named(name: str, **options: Any) -> Any:
+    """A field for a choice by name, with the name and options that it has by default."""
+    return dataclasses.field(default_factory=lambda: {"name": name, **options})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,15 +77,16 @@ class Settings:
 
     seed: int = limited(0, at_least=0, below=2**32)  # initialisation, data order and augmentation
     data: Data = dataclasses.field(default_factory=Data)
-    # Named choices: a name and that row's options.
-    method: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "classifier"})
-    network: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "resnet32"})
-    sampler: Mapping[str, Any] = dataclasses.field(
-        default_factory=lambda: {"name": "instance_balanced"}
-    )
-    schedule: Mapping[str, Any] = dataclasses.field(
-        default_factory=lambda: {"name": "step", "lr": 0.1}
-    )
+    # Named choices: a name and that row's options. What a config leaves open, the method decides
+    # (ltjax.presets); what that leaves open, too, is as below.
+    method: Mapping[str, Any] = named("classifier")
+    network: Mapping[str, Any] = named("resnet32")
+    schedule: Mapping[str, Any] = named("step", lr=0.1)
+    # These three may set in late: `start`, a fraction of the phase, is an option of every row.
+    sampler: Mapping[str, Any] = named("instance_balanced")
+    loss: Mapping[str, Any] = named("cross_entropy")
+    reweight: Mapping[str, Any] = named("none")  # of classes, in the loss
+    mixing: Mapping[str, Any] = named("none")  # of images, or features
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     num_experts: int = limited(3, at_least=1)
     batch_size: int = limited(128, at_least=1)  # images per expert and step, over all devices
@@ -115,9 +119,10 @@ def settings_from(config: Mapping[str, Any]) -> Settings:
       config: an ml_collections.ConfigDict, or any mapping, with the names of `Settings`.
 
     Raises:
-      UserError: for an unknown field, a wrong type, or a value outside its limits.
+      UserError: for an unknown field, a wrong type, a value outside its limits, or one that
+        contradicts the method.
     """
-    return _read(Settings, config, "config")
+    return _read(Settings, with_preset(_dict(config)), "config")
 
 
 def fields(kind: type = Settings, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -158,38 +163,30 @@ def _read(kind: type, config: Mapping[str, Any], path: str) -> Any:
     for name in config:
         if name not in fields:
             raise UserError(f"Unknown config field {path}.{name}{unknown_of(name, list(fields))}.")
-        values[name] = _value(config[name], hints[name], f"{path}.{name}")
-        _check_limits(values[name], fields[name].metadata, f"{path}.{name}")
+        values[name] = _value(config[name], hints[name], f"{path}.{name}", fields[name])
+        within(f"{path}.{name}", values[name], **fields[name].metadata)
     return kind(**values)
 
 
-def _value(value: Any, hint: Any, path: str) -> Any:
+def _value(value: Any, hint: Any, path: str, field: dataclasses.Field) -> Any:
     if dataclasses.is_dataclass(hint):
-        return _read(hint, _group(value, path), path)
+        return _read(hint, typed(value, dict, path), path)
     if typing.get_origin(hint) is typing.get_origin(Mapping[str, Any]):
-        group = _group(value, path)
-        if not isinstance(group.get("name"), str):
-            raise UserError(f"{path} needs a name: set {path}.name.")
+        group = typed(value, dict, path)
+        if "name" not in group:
+            group = {**field.default_factory(), **group}
+        typed(group["name"], str, f"{path}.name")
         return {key: tuple(v) if isinstance(v, list) else v for key, v in group.items()}
     if isinstance(hint, types.UnionType):  # "str | None"
         return None if value is None else typed(value, typing.get_args(hint)[0], path)
     return typed(value, hint, path)
 
 
-def _group(value: Any, path: str) -> dict[str, Any]:
-    value = value.to_dict() if hasattr(value, "to_dict") else value
-    return dict(typed(value, dict, path))
-
-
-def _check_limits(value: Any, limits: Mapping[str, Any], path: str) -> None:
-    if "one_of" in limits and value not in limits["one_of"]:
-        raise UserError(f"{path} is {value!r}; choose one of {', '.join(limits['one_of'])}.")
-    if "at_least" in limits and value < limits["at_least"]:
-        raise UserError(f"{path} is {value}; it must be at least {limits['at_least']}.")
-    if "above" in limits and value <= limits["above"]:
-        raise UserError(f"{path} is {value}; it must be above {limits['above']}.")
-    if "below" in limits and value >= limits["below"]:
-        raise UserError(f"{path} is {value}; it must be below {limits['below']}.")
+def _dict(config: Any) -> Any:
+    """A config as plain dicts, groups and all."""
+    if hasattr(config, "to_dict"):
+        return config.to_dict()
+    return {k: _dict(v) for k, v in config.items()} if isinstance(config, Mapping) else config
 
 
 def _plain(value: Any) -> Any:

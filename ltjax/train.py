@@ -9,20 +9,32 @@ from rich.console import Console
 
 from ltjax import kernels, report, rundir
 from ltjax.checkpoint import Checkpoints, Position
-from ltjax.choices import choose, pick
+from ltjax.choices import choose, choose_with_start, pick
 from ltjax.compilation import use_cache
 from ltjax.console import own_console, say
 from ltjax.data import datasets
 from ltjax.data.sampling import SAMPLERS
 from ltjax.loop import Loop, Run, number
+from ltjax.losses import LOSSES
 from ltjax.mesh import check_batch, mesh_for, zero_first
 from ltjax.methods import METHODS
+from ltjax.mixing import MIXINGS
 from ltjax.models import NETWORKS
 from ltjax.optim import SCHEDULES
 from ltjax.phases import Info, Phase
+from ltjax.reweighting import REWEIGHTINGS
 from ltjax.settings import Settings, settings_from
 
-TABLES = {"method": METHODS, "network": NETWORKS, "sampler": SAMPLERS, "schedule": SCHEDULES}
+TABLES = {
+    "method": METHODS,
+    "network": NETWORKS,
+    "schedule": SCHEDULES,
+    "sampler": SAMPLERS,
+    "loss": LOSSES,
+    "reweight": REWEIGHTINGS,
+    "mixing": MIXINGS,
+}
+SET_IN = ("sampler", "loss", "reweight")  # those that may do so late in a phase
 
 
 def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
@@ -46,7 +58,7 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
     """
     settings = settings_from(config)
     for field, table in TABLES.items():  # names first, before any data is read
-        choose(table, field, **getattr(settings, field))
+        (choose_with_start if field in SET_IN else choose)(table, field, **getattr(settings, field))
     pick(datasets.DATASETS, settings.data.name, "config.data.name")
     kernels.target()  # a wrong LTJAX_KERNELS, too, is said before anything is made
     folder = pathlib.Path(workdir) if workdir else rundir.default(settings)
@@ -56,7 +68,11 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
 
     splits = _read(settings, console)
     info = Info(
-        splits.dataset, splits.train.image.shape[1:], splits.train.label, splits.class_counts
+        splits.dataset,
+        splits.train.image.shape[1:],
+        splits.train.label,
+        splits.class_counts,
+        num_validation=len(splits.validation.label) if splits.validation else 0,
     )
     recipe = choose(METHODS, "method", **settings.method)(settings, info)
     _check_meshes(settings, recipe)

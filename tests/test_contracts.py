@@ -1,4 +1,8 @@
-"""What every method promises, tested for each row of METHODS."""
+"""What every method promises, tested for each phase of each row of METHODS.
+
+Methods that only combine choices (PRESETS) train a network without convolutions here: what they
+choose has nothing to do with these, and it is soon compiled.
+"""
 
 import functools
 
@@ -12,26 +16,46 @@ from toy import Trainer, assert_trees_close, assert_trees_equal, numbers
 from ltjax.evaluate import evaluator
 from ltjax.experts import seeded_keys, take
 from ltjax.methods import METHODS
+from ltjax.presets import PRESETS
+
+NETWORK = {method: "tiny" if method in PRESETS else "toy" for method in METHODS}
+
+
+def phases_of(method):
+    return toy.recipe(method, network={"name": NETWORK[method]})
 
 
 @functools.cache
-def trainer(method, num_experts, shape=(1, 1), over="map"):
-    """Compiled once for all tests that need it."""
-    return Trainer(toy.phase(method), num_experts, shape, over)
+def trainer(phase, num_experts, shape=(1, 1), over="map"):
+    """Compiled once for all tests that need it; a phase is a method and its number."""
+    method, number = phase
+    return Trainer(phases_of(method)[number], num_experts, shape, over)
 
 
-every_method = pytest.mark.parametrize("method", METHODS)
+# Where there is a second phase, the first is that of "classifier".
+PHASES = [
+    (method, number)
+    for method, length in {method: len(phases_of(method)) for method in METHODS}.items()
+    for number in range(length)
+    if number or length == 1
+]
+every_phase = pytest.mark.parametrize(
+    "phase", PHASES, ids=lambda phase: f"{phase[0]}{phase[1] or ''}"
+)
+with_convolutions = pytest.mark.parametrize("method", [m for m in METHODS if m not in PRESETS])
 
 
-@every_method
+@pytest.mark.parametrize("method", [method for method, number in PHASES if number == 0])
 def test_the_loss_falls_on_a_toy_tail(method):
-    _, losses = trainer(method, 3).steps(40)
-    assert (losses[-5:].mean(0) < 0.5 * losses[:5].mean(0)).all()
+    _, losses = trainer((method, 0), 3).steps(40)
+    # soft targets leave an entropy that nothing can learn away
+    share = 0.8 if method == "label_aware_smoothing" else 0.5
+    assert (losses[-5:].mean(0) < share * losses[:5].mean(0)).all()
 
 
-@every_method
-def test_predictions_are_finite_deterministic_logits(method):
-    ours = trainer(method, 3)
+@every_phase
+def test_predictions_are_finite_deterministic_logits(phase):
+    ours = trainer(phase, 3)
     state, _ = ours.steps(2)
     batch = {"image": jnp.asarray(toy.splits().test.image[:5])}
     logits = ours.many.predict(state, batch)
@@ -39,9 +63,9 @@ def test_predictions_are_finite_deterministic_logits(method):
     np.testing.assert_array_equal(logits, ours.many.predict(state, batch))
 
 
-@every_method
-def test_an_expert_learns_the_same_alone_as_in_company(method):
-    together, alone = trainer(method, 3), trainer(method, 1)
+@every_phase
+def test_an_expert_learns_the_same_alone_as_in_company(phase):
+    together, alone = trainer(phase, 3), trainer(phase, 1)
     request = together.feed.request(0)
     after, _ = together.update(together.init(), request)
     keys = seeded_keys(0, 0, 3)
@@ -50,42 +74,42 @@ def test_an_expert_learns_the_same_alone_as_in_company(method):
         assert_trees_close(take(numbers(after), i), take(numbers(own), 0), atol=1e-6)
 
 
-@every_method
-def test_another_experts_data_change_nothing_here(method):
-    ours = trainer(method, 3)
+@every_phase
+def test_another_experts_data_change_nothing_here(phase):
+    ours = trainer(phase, 3)
     request = ours.feed.request(0)
     other = request.copy()
     other[2] = (other[2] + 7) % toy.CLASS_COUNTS.sum()
     first, second = (numbers(ours.update(ours.init(), r)[0]) for r in (request, other))
     for i in range(2):
         assert_trees_equal(take(first, i), take(second, i))
-    moved = jax.tree.map(lambda x, y: (x[2] != y[2]).any(), first[1].params, second[1].params)
-    assert all(jax.tree.leaves(moved))
+    moved = jax.tree.map(lambda x, y: (x[2] != y[2]).any(), first[1], second[1])
+    assert any(jax.tree.leaves(moved))
 
 
-@every_method
+@every_phase
 @pytest.mark.parametrize("shape", [(2, 4), (4, 2)])
-def test_one_step_is_the_same_on_any_mesh(method, shape):
-    one, many = trainer(method, 4), trainer(method, 4, shape)
+def test_one_step_is_the_same_on_any_mesh(phase, shape):
+    one, many = trainer(phase, 4), trainer(phase, 4, shape)
     request = one.feed.request(0)
     expected, found = (numbers(t.update(t.init(), request)[0]) for t in (one, many))
     # measured: below 3e-7; a gradient counted once per device is off by 1e-2
     assert_trees_close(found, expected, atol=2e-6)
 
 
-@every_method
+@every_phase
 @pytest.mark.parametrize("over", ["vmap", "unroll"])
-def test_one_step_is_the_same_however_experts_are_compiled(method, over):
-    looped, other = trainer(method, 3), trainer(method, 3, over=over)
+def test_one_step_is_the_same_however_experts_are_compiled(phase, over):
+    looped, other = trainer(phase, 3), trainer(phase, 3, over=over)
     request = looped.feed.request(0)
     expected, found = (numbers(t.update(t.init(), request)[0]) for t in (looped, other))
     assert_trees_close(found, expected, atol=2e-6)
 
 
-@every_method
+@with_convolutions
 @pytest.mark.parametrize("form", ["direct", "plain"])
 def test_one_step_is_the_same_whatever_computes_convolutions(method, form):
-    default = trainer(method, 3)
+    default = trainer((method, 0), 3)
     other = Trainer(toy.phase(method, compute={"convolution": form}), 3)
     request = default.feed.request(0)
     expected, found = (numbers(t.update(t.init(), request)[0]) for t in (default, other))
@@ -93,7 +117,7 @@ def test_one_step_is_the_same_whatever_computes_convolutions(method, form):
 
 
 def test_initialising_with_less_effort_gives_the_same_numbers():
-    ours = trainer("classifier", 3)
+    ours = trainer(("classifier", 0), 3)
     keys = seeded_keys(0, 0, 3)
     with_all_effort = jax.jit(ours.many.init)(keys, toy.info().example)
     assert_trees_equal(numbers(ours.init()), numbers(with_all_effort))
@@ -152,10 +176,10 @@ def test_frozen_groups_stay_bitwise_statistics_included(frozen):
             assert all(jax.tree.leaves(pairs))
 
 
-@every_method
+@every_phase
 @pytest.mark.parametrize("shape", [(1, 1), (4, 2)])
-def test_evaluation_of_a_ragged_split_is_numpy_by_hand(method, shape):
-    ours = trainer(method, 4, shape)
+def test_evaluation_of_a_ragged_split_is_numpy_by_hand(phase, shape):
+    ours = trainer(phase, 4, shape)
     state, _ = ours.steps(3)
     test = toy.splits().test
     keep = np.random.default_rng(0).permutation(36)[:27]  # 27 = 16 + 11

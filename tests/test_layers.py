@@ -7,16 +7,18 @@ from conftest import ROOT
 
 FLOORS = [
     ["main", "bench"],
+    ["catalogue"],
     ["train"],
     ["loop"],
     ["report", "evaluate", "checkpoint", "rundir", "console", "signals"],
     ["methods"],
     ["phases"],
-    ["experts", "mesh", "data.feeds", "cost"],
+    ["mixing"],
+    ["experts", "mesh", "data.feeds", "cost", "objective"],
     ["learner", "optim", "models", "data.datasets", "data.augment"],
     ["data.builders"],
-    ["data.splits", "data.sampling", "data.images", "losses", "metrics", "settings"],
-    ["choices", "axes", "kernels", "memory", "compilation"],
+    ["data.splits", "data.sampling", "data.images", "losses", "reweighting", "metrics", "settings"],
+    ["choices", "axes", "kernels", "memory", "compilation", "presets"],
     ["errors"],
 ]
 
@@ -28,7 +30,7 @@ DOORS = {
     "absl": ["main"],
     "ml_collections": ["main"],
     "tensorboardX": ["rundir"],
-    "rich": ["console", "report", "train", "loop", "bench"],
+    "rich": ["console", "report", "train", "loop", "bench", "catalogue"],
     "tensorflow_datasets": ["data.builders", "data.datasets"],
     "tensorflow": [],
 }

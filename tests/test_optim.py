@@ -1,8 +1,11 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import toy
 from conftest import golden
 
 from ltjax import optim
@@ -20,6 +23,30 @@ def test_the_step_schedule_is_ldam_drws():
     schedule = optim.step(200, 7, lr=0.1, warmup_epochs=5, drop_at=(0.8, 0.9), drop_by=0.01)
     expected = golden("sm_schedules")["ldam_drw_lr"]
     np.testing.assert_allclose(per_epoch(schedule, 200), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "method, epochs, name",
+    [
+        ("crt", 30, "cifar_crt_lws_30_lr0.1"),
+        ("lws", 30, "cifar_crt_lws_30_lr0.1"),
+        ("finetuned", 20, "finetune_20_lr0.001"),
+    ],
+)
+def test_second_phases_have_the_authors_schedules(method, epochs, name, monkeypatch):
+    asked, step = [], optim.step
+
+    @functools.wraps(step)  # its options are told by its signature
+    def spy(num_epochs, steps_per_epoch, **options):
+        asked.append((num_epochs, options))
+        return step(num_epochs, steps_per_epoch, **options)
+
+    monkeypatch.setitem(optim.SCHEDULES, "step", spy)
+    toy.recipe(method)
+    num_epochs, options = asked[-1]
+    assert num_epochs == epochs
+    found = per_epoch(step(num_epochs, 7, **options), epochs)
+    np.testing.assert_allclose(found, golden("sm_schedules")[f"bot_{name}"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name, epochs", [("feat90", 90), ("crt10", 10), ("lws5", 5)])

@@ -1,65 +1,131 @@
+import functools
+
 import numpy as np
 import pytest
-from conftest import golden
 
-from ltjax.data.sampling import class_probabilities, instance_balanced, power
+from ltjax.data import sampling
+from ltjax.data.sampling import SAMPLERS, instance_balanced
 
-LABELS = np.repeat([0, 1, 2], [60, 30, 10])
+COUNTS = np.array([60, 30, 10])
+LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], COUNTS))
 STREAM = (0, 0, 0)
+NEEDED = {"power": {"q": 0.5}}
+
+every_sampler = pytest.mark.parametrize("name", SAMPLERS)
+
+
+def draws(name, batch_size, num_steps, **options):
+    """The first batches that a sampler draws, one after another."""
+    draw = SAMPLERS[name](LABELS, batch_size, num_steps, **NEEDED.get(name, {}), **options)
+    return np.concatenate([draw(STREAM, step) for step in range(num_steps)])
 
 
 def test_instance_balanced_sees_every_image_once_in_each_epoch_across_batch_borders():
-    draw = instance_balanced(LABELS, batch_size=30)  # 100 is no multiple of 30
-    seen = np.concatenate([draw(STREAM, step) for step in range(10)]).reshape(3, 100)
+    seen = draws("instance_balanced", 30, 10).reshape(3, 100)  # 100 is no multiple of 30
     for epoch in seen:
         np.testing.assert_array_equal(np.sort(epoch), np.arange(100))
     assert not np.array_equal(seen[0], seen[1])
 
 
-@pytest.mark.parametrize("sampler", [instance_balanced, lambda *a: power(*a, q=0.5)])
-def test_a_draw_depends_on_the_step_and_stream_alone(sampler):
-    draw, again = sampler(LABELS, 16), sampler(LABELS, 16)
+@every_sampler
+def test_a_draw_depends_on_the_step_and_stream_alone(name):
+    make = functools.partial(SAMPLERS[name], LABELS, 16, 20, **NEEDED.get(name, {}))
+    draw, again = make(), make()
     forward = [draw(STREAM, step) for step in range(20)]
     backward = [again(STREAM, step) for step in reversed(range(20))][::-1]
     np.testing.assert_array_equal(forward, backward)
 
 
-@pytest.mark.parametrize("sampler", [instance_balanced, lambda *a: power(*a, q=0.0)])
-def test_experts_phases_and_seeds_have_orders_of_their_own(sampler):
-    draw = sampler(LABELS, 50)
+@every_sampler
+def test_experts_phases_and_seeds_have_orders_of_their_own(name):
+    draw = SAMPLERS[name](LABELS, 50, 20, **NEEDED.get(name, {}))
     streams = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]
     batches = {tuple(draw(stream, 0)) for stream in streams}
     assert len(batches) == len(streams)
 
 
-@pytest.mark.parametrize("q, expected", [(1, [0.6, 0.3, 0.1]), (0, [1 / 3] * 3)])
-def test_power_sampling_draws_classes_with_their_probabilities(q, expected):
-    draw = power(LABELS, 20_000, q=float(q))
-    labels = LABELS[draw(STREAM, 3)]
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("square_root", np.sqrt(COUNTS)),
+        ("class_balanced", np.ones(3)),
+        ("reversed", 1 / COUNTS),
+        ("effective_number", COUNTS * (1 - 0.9999) / (1 - 0.9999**COUNTS)),
+    ],
+)
+def test_classes_are_drawn_with_their_probabilities(name, expected):
+    label = LABELS[draws(name, 20_000, 1)]
     # five standard deviations of a share of 20,000 draws are below 0.018
-    np.testing.assert_allclose(np.bincount(labels) / 20_000, expected, atol=0.018)
+    np.testing.assert_allclose(np.bincount(label) / 20_000, expected / expected.sum(), atol=0.018)
 
 
-def test_power_sampling_draws_images_of_a_class_alike():
-    rows = power(LABELS, 30_000, q=0.0)(STREAM, 0)
-    tail = np.bincount(rows, minlength=100)[90:]
+def test_images_of_a_class_are_drawn_alike():
+    rows = draws("class_balanced", 30_000, 1)
+    tail = np.bincount(rows, minlength=100)[LABELS == 2]
     np.testing.assert_allclose(tail / tail.sum(), 0.1, atol=0.016)
 
 
-def test_class_probabilities_are_the_authors():
-    file = golden("sm_samplers")
-    for name in ("cifar10", "cifar100"):
-        counts = file[f"bot/{name}/counts"]
-        for q, key in ((1, "instance_p"), (0, "class_balanced_p"), (0.5, "square_root_p")):
-            expected = file[f"bot/{name}/{key}"]
-            np.testing.assert_allclose(class_probabilities(counts, q), expected, rtol=1e-9)
-    counts = file["cb/counts"]
-    for q, key in ((0, "class_balanced"), (1 / 2, "root2"), (1 / 3, "root3")):
-        expected = file[f"cb/{key}/class_prob"]
-        np.testing.assert_allclose(class_probabilities(counts, q), expected, rtol=1e-9)
+@pytest.mark.parametrize(
+    "convention, expected", [("decoupling", (0, 0.5, 1)), ("bag_of_tricks", (1 / 3, 2 / 3, 1))]
+)
+def test_progressive_sampling_ends_class_balanced(convention, expected):
+    draw = SAMPLERS["progressively_balanced"](LABELS, 100, 3, convention=convention)
+    label = [LABELS[[draw((0, 0, s), epoch) for s in range(200)]] for epoch in range(3)]
+    for epoch, t in zip(label, expected, strict=True):
+        shares = np.bincount(epoch.ravel()) / epoch.size
+        probabilities = sampling.progressive_probabilities(COUNTS, t)
+        np.testing.assert_allclose(shares, probabilities, atol=0.018)
+
+
+def test_over_sampling_repeats_up_to_the_largest_class_and_drops_no_image():
+    epochs = draws("over_sampling", 60, 6).reshape(2, 180)
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.bincount(LABELS[epoch]), [60, 60, 60])
+        assert set(epoch) == set(range(100))
+    assert sorted(epochs[0]) != sorted(epochs[1])  # other duplicates
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_under_sampling_keeps_as_many_as_the_smallest_class_has(anew):
+    epochs = draws("under_sampling", 10, 6, anew=anew).reshape(2, 30)
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.bincount(LABELS[epoch]), [10, 10, 10])
+        assert len(set(epoch)) == 30
+    assert (set(epochs[0]) == set(epochs[1])) is not anew
+    assert not np.array_equal(*epochs)
+
+
+def test_every_expert_keeps_images_of_its_own_when_under_sampling():
+    draw = SAMPLERS["under_sampling"](LABELS, 30, 1)
+    assert set(draw((0, 0, 0), 0)) != set(draw((0, 0, 1), 0))
+
+
+def test_class_aware_sampling_visits_all_classes_and_images_before_one_comes_again():
+    rows = draws("class_aware", 12, 20)  # 3 classes, 4 images of each at a visit
+    visits = LABELS[rows].reshape(20, 3, 4)
+    assert (visits == visits[:, :, :1]).all()
+    np.testing.assert_array_equal(np.sort(visits[:, :, 0], axis=1), np.tile([0, 1, 2], (20, 1)))
+    assert len({tuple(visit) for visit in visits[:, :, 0]}) > 1
+    tail = rows[LABELS[rows] == 2].reshape(8, 10)
+    assert all(len(set(cycle)) == 10 for cycle in tail)
+    assert len({tuple(cycle) for cycle in tail}) == 8
+
+
+def test_deferred_sampling_is_instance_balanced_until_it_sets_in():
+    plain, late = (SAMPLERS[name](LABELS, 25, 8) for name in ("instance_balanced", "reversed"))
+    draw = sampling.deferred(late, plain, start=6)
+    for step in range(8):
+        expected = (late if step >= 6 else plain)(STREAM, step)
+        np.testing.assert_array_equal(draw(STREAM, step), expected)
+
+
+def test_in_order_goes_through_all_images_once_and_fills_up():
+    draw = sampling.in_order(7, 4)
+    np.testing.assert_array_equal(draw(STREAM, 0), [0, 1, 2, 3])
+    np.testing.assert_array_equal(draw(STREAM, 1), [4, 5, 6, -1])
 
 
 def test_the_order_is_the_same_on_every_machine_and_numpy():
     # Raw bits of Philox do not change between versions of NumPy; these are from version 2.4.
-    draw = instance_balanced(np.zeros(10, int), 10)
+    draw = instance_balanced(np.zeros(10, int), 10, 1)
     np.testing.assert_array_equal(draw((0, 0, 0), 0), [0, 8, 9, 3, 7, 5, 1, 2, 6, 4])

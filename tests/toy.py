@@ -1,5 +1,6 @@
 """A toy tail: four classes of 8 x 8 images, a bright corner under noise, 40 to 5 of a class."""
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -10,12 +11,12 @@ from ltjax.data.feeds import resident
 from ltjax.data.images import Images
 from ltjax.experts import independent, seeded_keys
 from ltjax.learner import learner
-from ltjax.losses import cross_entropy
 from ltjax.methods import METHODS
 from ltjax.methods.classifier import classifier
 from ltjax.models import NETWORKS, classifier_network
 from ltjax.models.heads import HEADS
 from ltjax.models.resnet import CifarResNet
+from ltjax.objective import objective
 from ltjax.phases import Info, on_images
 from ltjax.settings import settings_from
 
@@ -27,7 +28,22 @@ def network(num_classes, form="winograd", *, head: str = "linear"):
     return classifier_network(CifarResNet(1, (4, 8), form), HEADS[head](num_classes))
 
 
-NETWORKS["toy"] = network
+class Tiny(nn.Module):
+    """One dense layer, compiled in no time."""
+
+    @nn.compact
+    def __call__(self, image, train):
+        del train
+        return nn.relu(nn.Dense(32)(image.reshape(len(image), -1)))
+
+
+def tiny(num_classes, form="winograd", *, head: str = "linear"):
+    """No convolution and no batch norm: for what has nothing to do with these."""
+    del form
+    return classifier_network(Tiny(), HEADS[head](num_classes))
+
+
+NETWORKS |= {"toy": network, "tiny": tiny}
 
 
 def images(counts, seed=0):
@@ -64,9 +80,15 @@ def info():
     return Info(DATASETS["digits"], (8, 8, 1), train.label, CLASS_COUNTS)
 
 
+def recipe(method="classifier", **fields):
+    """A method's phases on the toy tail."""
+    chosen = settings(method={"name": method}, **fields)
+    return choose(METHODS, "method", **chosen.method)(chosen, info())
+
+
 def phase(method="classifier", **fields):
-    """The first phase of a method's recipe on the toy tail."""
-    return choose(METHODS, "method", method)(settings(**fields), info())[0]
+    """The first of them."""
+    return recipe(method, **fields)[0]
 
 
 class Trainer:
@@ -114,7 +136,8 @@ def assert_trees_close(tree, other, atol):
 def method(info, frozen=()):
     """A classifier on the toy network."""
     network = NETWORKS["toy"](info.num_classes)
-    return on_images(classifier(network, cross_entropy, frozen), info.dataset, augment=True)
+    aim = objective(settings(), info.class_counts)
+    return on_images(classifier(network, aim, frozen=frozen), info.dataset, augment=True)
 
 
 def learner_of(method):

@@ -21,6 +21,7 @@ from ltjax.settings import Data
 class Dataset(NamedTuple):
     """How the images of a data set are shown to a network."""
 
+    about: str  # what it holds, and its source
     mean: tuple[float, ...]  # per channel, of pixels in [0, 1]
     std: tuple[float, ...]
     pad: int  # pixels of random shift in training
@@ -28,12 +29,18 @@ class Dataset(NamedTuple):
 
 
 # The constants of LDAM-DRW's code, for both CIFAR sets.
-_CIFAR = Dataset((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), pad=4, flip=True)
+_CIFAR = dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010), pad=4, flip=True)
 
 DATASETS = {
-    "digits": Dataset((0.306,), (0.375,), pad=1, flip=False),
-    "cifar10": _CIFAR,
-    "cifar100": _CIFAR,
+    "digits": Dataset(
+        "Handwritten digits, 8x8, within scikit-learn. Alpaydin and Kaynak, 1998.",
+        mean=(0.306,),
+        std=(0.375,),
+        pad=1,
+        flip=False,
+    ),
+    "cifar10": Dataset("Photographs, 32x32, 10 classes. Krizhevsky, 2009.", **_CIFAR),
+    "cifar100": Dataset("Photographs, 32x32, 100 classes. Krizhevsky, 2009.", **_CIFAR),
 }
 
 

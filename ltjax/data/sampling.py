@@ -1,74 +1,217 @@
 """Samplers: which training examples an expert sees at a step. NumPy only.
 
-A sampler is a pure function of (seed, phase, expert) and the step, through a counter-based
-generator: resuming needs no iterator state, every host computes the same small table, and every
-expert draws its own order. Only raw bits of the generator are used, because NumPy promises those
-never to change.
+A row of SAMPLERS makes a Draw: a pure function of (seed, phase, expert) and the step, through a
+counter-based generator. So resuming needs no iterator state, every host computes the same small
+table, and every expert draws its own order. Only raw bits of the generator are used, because NumPy
+promises those never to change.
+
+There are two families. Some go through epochs, shuffled and cut into batches end to end, so that
+all batches are full and no image is dropped. (The authors' loaders end each epoch with a smaller
+batch, as LDAM-DRW's, or drop it, as Decoupling's.) The others draw a class by its probability, then
+one of its images, with replacement. An epoch of training is ceil(N / B) steps with any of them, so
+that all train equally long.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from ltjax.errors import UserError
+from ltjax.choices import within
 
 Stream = tuple[int, ...]  # (seed, phase, expert)
 Draw = Callable[[Stream, int], np.ndarray]  # (stream, step) -> i64[B], positions in the labels
 
 
-def instance_balanced(labels: np.ndarray, batch_size: int) -> Draw:
-    """Every image equally often: shuffled epochs, end to end, without replacement.
-
-    Batches are cut from one endless row of shuffles. The authors' loaders instead end each epoch
-    with a smaller batch (LDAM-DRW) or drop it (Decoupling); here it is filled up from the next
-    shuffle, so all batches are full and no image is dropped.
-    """
+def instance_balanced(labels: np.ndarray, batch_size: int, num_steps: int) -> Draw:
+    """Every image equally often: shuffled epochs, without replacement."""
+    del num_steps
     size = len(labels)
-    last: dict[tuple, np.ndarray] = {}  # the shuffle that the previous batch came from
-
-    def shuffle(stream, epoch):
-        key = (*stream, epoch)
-        if key not in last:
-            for old in [old for old in last if old[:-1] == stream and old[-1] < epoch]:
-                del last[old]
-            last[key] = np.argsort(_bits(key, size), kind="stable")
-        return last[key]
-
-    def draw(stream, step):
-        row = np.arange(step * batch_size, (step + 1) * batch_size)
-        epochs = row // size
-        out = np.empty(batch_size, np.int64)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            out[here] = shuffle(stream, int(epoch))[row[here] % size]
-        return out
-
-    return draw
+    return _end_to_end(batch_size, size, lambda *key: _shuffle(key, size))
 
 
-def power(labels: np.ndarray, batch_size: int, *, q: float) -> Draw:
+def power(labels: np.ndarray, batch_size: int, num_steps: int, *, q: float) -> Draw:
     """Draw class j with p_j = n_j^q / sum_i n_i^q, then one of its images, with replacement.
 
-    The family of Kang et al., ICLR 2020, section 3.1: q = 1 is instance-balanced, q = 1/2
-    square-root, q = 0 class-balanced sampling; q < 0 favours the tail.
+    The family of Kang et al. (Decoupling), ICLR 2020, section 3.1: q = 1 is instance-balanced,
+    q = 1/2 square-root, q = 0 class-balanced sampling; q < 0 favours the tail.
     """
-    if not -2 <= q <= 2:
-        raise UserError(f"config.sampler.q is {q}; it must be between -2 and 2.")
-    class_counts = np.bincount(labels)
-    by_class = np.argsort(labels, kind="stable")
-    first = np.concatenate([[0], np.cumsum(class_counts)[:-1]])
-    edges = np.cumsum(class_probabilities(class_counts, q))
+    del num_steps
+    within("config.sampler.q", q, at_least=-2, at_most=2)
+    probabilities = class_probabilities(np.bincount(labels), q)
+    return _by_class(labels, batch_size, lambda step: probabilities)
+
+
+def square_root(labels: np.ndarray, batch_size: int, num_steps: int) -> Draw:
+    """Power sampling with q = 1/2, between instance- and class-balanced.
+
+    Mahajan et al., ECCV 2018, as in Kang et al. (Decoupling), ICLR 2020.
+    """
+    return power(labels, batch_size, num_steps, q=0.5)
+
+
+def class_balanced(labels: np.ndarray, batch_size: int, num_steps: int) -> Draw:
+    """Every class equally often, power sampling with q = 0.
+
+    As Kang et al. (Decoupling), ICLR 2020, define it and the code of Zhang et al. (Bag of Tricks),
+    AAAI 2021, draws it: class and image both with replacement.
+    """
+    return power(labels, batch_size, num_steps, q=0.0)
+
+
+def reversed_(labels: np.ndarray, batch_size: int, num_steps: int) -> Draw:
+    """Class j in proportion to 1 / n_j, power sampling with q = -1.
+
+    Zhou et al. (BBN), CVPR 2020, equation 4: the reversed sampler of its re-balancing branch.
+    """
+    return power(labels, batch_size, num_steps, q=-1.0)
+
+
+def effective_number(
+    labels: np.ndarray, batch_size: int, num_steps: int, *, beta: float = 0.9999
+) -> Draw:
+    """Re-sample by the effective number of examples: p_j in proportion to n_j / E(n_j).
+
+    The "Resample" rule of Cao et al. (LDAM-DRW), NeurIPS 2019, whose published code builds this
+    sampler and then trains without it; E(n) = (1 - beta^n) / (1 - beta) (Cui et al., CVPR 2019).
+    """
+    del num_steps
+    within("config.sampler.beta", beta, at_least=0, below=1)
+    counts = np.bincount(labels).astype(np.float64)
+    weights = counts * (1 - beta) / (1 - beta**counts)
+    return _by_class(labels, batch_size, lambda step: weights / weights.sum())
+
+
+def progressively_balanced(
+    labels: np.ndarray, batch_size: int, num_steps: int, *, convention: str = "decoupling"
+) -> Draw:
+    """From instance-balanced to class-balanced: p_j = (1 - t) n_j / N + t / C, epoch by epoch.
+
+    Kang et al. (Decoupling), ICLR 2020, equation 2. In epoch e = 1..T of the phase, t is
+    (e - 1) / (T - 1) in the authors' code ("decoupling") and e / T in that of Zhang et al., AAAI
+    2021 ("bag_of_tricks").
+    """
+    within("config.sampler.convention", convention, one_of=("decoupling", "bag_of_tricks"))
+    counts = np.bincount(labels)
+    per_epoch = -(-len(labels) // batch_size)
+    epochs = max(1, -(-num_steps // per_epoch))
+
+    def probabilities(step):
+        epoch = min(step // per_epoch + 1, epochs)
+        from_zero = (epoch - 1) / max(epochs - 1, 1)
+        t = from_zero if convention == "decoupling" else epoch / epochs
+        return progressive_probabilities(counts, t)
+
+    return _by_class(labels, batch_size, probabilities)
+
+
+def over_sampling(labels: np.ndarray, batch_size: int, num_steps: int) -> Draw:
+    """Random over-sampling: epochs in which every class has as many images as the largest.
+
+    Each image once, and random duplicates to fill up, drawn anew each epoch; shuffled. The textbook
+    method (Japkowicz and Stephen, 2002); no code of the field defines it more closely.
+    """
+    del num_steps
+    counts = np.bincount(labels)
+    missing = np.repeat(np.arange(len(counts)), np.where(counts > 0, counts.max() - counts, 0))
+    pick, size = _picker(labels), len(labels) + len(missing)
+
+    def epoch(*key):
+        rows = np.concatenate(
+            [np.arange(len(labels)), pick(missing, _uniform((*key, 1), len(missing)))]
+        )
+        return rows[_shuffle(key, size)]
+
+    return _end_to_end(batch_size, size, epoch)
+
+
+def under_sampling(
+    labels: np.ndarray, batch_size: int, num_steps: int, *, anew: bool = False
+) -> Draw:
+    """Random under-sampling: epochs in which every class has as few images as the smallest.
+
+    Every expert keeps a random choice of its own, without replacement; with `anew` it is drawn
+    again for each epoch. Japkowicz and Stephen, 2002; several experts with their own choices are
+    Liu et al., "Exploratory Undersampling for Class-Imbalance Learning", 2009, EasyEnsemble.
+    """
+    del num_steps
+    counts = np.bincount(labels)
+    smallest = counts[counts > 0].min()
+    size = int(smallest * (counts > 0).sum())
+
+    def epoch(*key):
+        *stream, _ = key
+        order = _shuffle((*key, 1) if anew else (*stream, 0, 1), len(labels))
+        order = order[np.argsort(labels[order], kind="stable")]  # by class, shuffled within
+        rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return order[rank < smallest][_shuffle(key, size)]
+
+    return _end_to_end(batch_size, size, epoch)
+
+
+def class_aware(
+    labels: np.ndarray, batch_size: int, num_steps: int, *, images_per_class: int = 4
+) -> Draw:
+    """Class after class in shuffled order, a few images of each from a cycle of its own.
+
+    Shen et al., ECCV 2016, as Kang et al. (Decoupling), ICLR 2020, use it for re-training: all
+    classes are visited before one comes again, and all images of a class before one comes again.
+    """
+    del num_steps
+    within("config.sampler.images_per_class", images_per_class, at_least=1)
+    counts = np.bincount(labels)
+    classes = np.flatnonzero(counts)
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    cycles: dict[tuple, np.ndarray] = {}  # the latest of each class
+
+    def cycle(stream, number, label):
+        held = cycles.get((*stream, label))
+        if held is None or held[0] != number:
+            order = by_class[label][_shuffle((*stream, number, 2, label), counts[label])]
+            cycles[*stream, label] = held = number, order
+        return held[1]
+
+    def visit(*key):
+        *stream, number = key
+        turns = range(number * images_per_class, (number + 1) * images_per_class)
+        return np.array(
+            [
+                cycle(stream, i // counts[label], label)[i % counts[label]]
+                for label in classes[_shuffle(key, len(classes))]
+                for i in turns
+            ]
+        )
+
+    return _end_to_end(batch_size, len(classes) * images_per_class, visit)
+
+
+SAMPLERS = {
+    "instance_balanced": instance_balanced,
+    "power": power,
+    "square_root": square_root,
+    "class_balanced": class_balanced,
+    "class_aware": class_aware,
+    "progressively_balanced": progressively_balanced,
+    "reversed": reversed_,
+    "effective_number": effective_number,
+    "over_sampling": over_sampling,
+    "under_sampling": under_sampling,
+}
+
+
+def in_order(size: int, batch_size: int) -> Draw:
+    """All images once, in their order, the same for every expert; -1 fills up the last batch."""
 
     def draw(stream, step):
-        u = _uniform((*stream, step), 2 * batch_size)
-        label = np.minimum(np.searchsorted(edges, u[:batch_size], side="right"), len(edges) - 1)
-        within = (u[batch_size:] * class_counts[label]).astype(np.int64)
-        return by_class[first[label] + within]
+        del stream
+        rows = np.arange(step * batch_size, (step + 1) * batch_size)
+        return np.where(rows < size, rows, -1)
 
     return draw
 
 
-SAMPLERS = {"instance_balanced": instance_balanced, "power": power}
+def deferred(draw: Draw, until_then: Draw, start: int) -> Draw:
+    """`draw` from step `start` on: deferred re-sampling (DRS), Zhang et al., AAAI 2021."""
+    return lambda stream, step: (draw if step >= start else until_then)(stream, step)
 
 
 def class_probabilities(class_counts: np.ndarray, q: float) -> np.ndarray:
@@ -76,6 +219,58 @@ def class_probabilities(class_counts: np.ndarray, q: float) -> np.ndarray:
     counts = np.asarray(class_counts, np.float64)
     weights = np.where(counts > 0, np.maximum(counts, 1) ** q, 0)
     return weights / weights.sum()
+
+
+def progressive_probabilities(class_counts: np.ndarray, t: float) -> np.ndarray:
+    """(1 - t) n_j / N + t / C, f64[C], t in [0, 1]."""
+    instance, balanced = (class_probabilities(class_counts, q) for q in (1, 0))
+    return (1 - t) * instance + t * balanced
+
+
+def _by_class(labels, batch_size, probabilities) -> Draw:
+    """A class by probabilities(step), then one of its images, with replacement."""
+    pick = _picker(labels)
+
+    def draw(stream, step):
+        u = _uniform((*stream, step), 2 * batch_size)
+        edges = np.cumsum(probabilities(step))
+        label = np.minimum(np.searchsorted(edges, u[:batch_size], side="right"), len(edges) - 1)
+        return pick(label, u[batch_size:])
+
+    return draw
+
+
+def _picker(labels):
+    """(label i64[K], u f64[K] in [0, 1)) -> an image of each label, i64[K]."""
+    counts = np.bincount(labels)
+    by_class = np.argsort(labels, kind="stable")
+    first = np.cumsum(counts) - counts
+
+    def pick(label, u):
+        return by_class[first[label] + (u * counts[label]).astype(np.int64)]
+
+    return pick
+
+
+def _end_to_end(batch_size, size, epoch) -> Draw:
+    """Batches cut from one endless row of epochs, epoch(*stream, number) -> i64[size]."""
+    latest: dict[tuple, tuple[int, np.ndarray]] = {}
+
+    def draw(stream, step):
+        row = np.arange(step * batch_size, (step + 1) * batch_size)
+        out = np.empty(batch_size, np.int64)
+        for number in np.unique(row // size).tolist():
+            if latest.get(stream, (None,))[0] != number:
+                latest[stream] = number, epoch(*stream, number)
+            here = row // size == number
+            out[here] = latest[stream][1][row[here] % size]
+        return out
+
+    return draw
+
+
+def _shuffle(key: tuple[int, ...], size: int) -> np.ndarray:
+    return np.argsort(_bits(key, size), kind="stable")
 
 
 def _bits(key: tuple[int, ...], num: int) -> np.ndarray:

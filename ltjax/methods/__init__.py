@@ -1,8 +1,15 @@
 """The table of methods: name -> recipe(settings, info, **options) -> tuple of phases."""
 
-from ltjax.methods import classifier, joint
+from ltjax.methods import classifier, decoupled, finetuned, joint
+from ltjax.presets import PRESETS
 
 METHODS = {
     "classifier": classifier.recipe,
     "joint": joint.recipe,
+    "crt": decoupled.crt,
+    "lws": decoupled.lws,
+    "tau_norm": decoupled.tau_norm,
+    "ncm": decoupled.ncm,
+    "finetuned": finetuned.recipe,
+    **dict.fromkeys(PRESETS, classifier.recipe),
 }

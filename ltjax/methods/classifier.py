@@ -1,32 +1,51 @@
 """One network, one head, one loss: the baseline, and the expert that most methods are made of."""
 
+import jax
 import jax.numpy as jnp
 
 from ltjax import phases
-from ltjax.choices import pick
+from ltjax.choices import choose, within
 from ltjax.learner import Method, Step, Variables
-from ltjax.losses import LOSSES
+from ltjax.losses import log_prior
+from ltjax.mixing import MIXINGS, Mixing, blend, of_both_labels
 from ltjax.models import Network
+from ltjax.objective import Objective, objective
 
 
-def classifier(network: Network, loss_of, frozen: tuple[str, ...] = ()) -> Method:
-    """Train a network through a loss of its logits.
+def classifier(
+    network: Network,
+    objective: Objective,
+    mixing: Mixing | None = None,
+    frozen: tuple[str, ...] = (),
+    moving: tuple[str, ...] = (),
+) -> Method:
+    """Train a network through an objective of its logits.
 
     Args:
       network: from ltjax.models.
-      loss_of: (logits f32[B, C], label i32[B]) -> f32[B], as in ltjax.losses.
+      objective: as ltjax.objective makes it.
+      mixing: of images or features, as ltjax.mixing makes it.
       frozen: groups of params that stay as they are; their batch norm keeps its running statistics.
+      moving: of these, groups whose batch norm goes on as in training, by the batch's statistics.
     """
+    still = tuple(group for group in frozen if group not in moving)
 
     def init(key, batch):
         return Variables(*network.init(key, batch["image"]))
 
     def loss(variables, batch, key, progress):
-        del key, progress
-        (logits, _), stats = network.apply(variables, batch["image"], train=True, frozen=frozen)
-        values = loss_of(logits, batch["label"])  # [B]
-        right = (logits.argmax(-1) == batch["label"]).astype(values.dtype)
-        weights = jnp.ones_like(values)
+        mix_key, key = jax.random.split(key)
+        image, label, aim, between = batch["image"], batch["label"], objective, None
+        if mixing:
+            mix = mixing.draw(mix_key, label)
+            aim = of_both_labels(mix, objective)
+            if mixing.of == "image":
+                image = blend(mix, image)
+            else:
+                between = lambda features: blend(mix, features)  # noqa: E731
+        (logits, _), stats = network.apply(variables, image, True, still, between)
+        values, weights = aim(logits, label, key, progress)
+        right = (logits.argmax(-1) == label).astype(values.dtype)
         return Step(values, weights, stats, variables.memory, {"accuracy": right})
 
     def predict(variables, batch):
@@ -36,8 +55,30 @@ def classifier(network: Network, loss_of, frozen: tuple[str, ...] = ()) -> Metho
     return Method(init, loss, predict, frozen=frozen)
 
 
-def recipe(settings, info, *, loss: str = "cross_entropy") -> tuple[phases.Phase, ...]:
-    """Independent experts, each a classifier trained on the entire training set."""
-    network = phases.network(settings, info)
-    method = classifier(network, pick(LOSSES, loss, "config.method.loss"))
+def method_for(settings, info, network: Network | None = None) -> Method:
+    """The classifier that a config's network (or this one), loss, re-weighting and mixing make."""
+    network = network or phases.network(settings, info)
+    mixing = choose(MIXINGS, "mixing", **settings.mixing)(info.class_counts)
+    return classifier(network, objective(settings, info.class_counts), mixing)
+
+
+def recipe(settings, info, *, posthoc_tau: float = 0.0) -> tuple[phases.Phase, ...]:
+    """Independent experts, each a classifier trained on the entire training set.
+
+    Args:
+      settings: its network, loss, re-weighting, sampler and mixing are those of an expert.
+      info: of the training set.
+      posthoc_tau: experts predict z - tau log(prior) if it is not 0.
+    """
+    within("config.method.posthoc_tau", posthoc_tau, at_least=0)
+    method = method_for(settings, info)
+    if posthoc_tau:  # Menon et al., ICLR 2021, equation 9
+        shift = log_prior(info.class_counts, posthoc_tau)
+        trained = method.predict
+
+        def adjusted(variables, batch):
+            logits = trained(variables, batch)
+            return logits - jnp.asarray(shift, logits.dtype)
+
+        method = method._replace(predict=adjusted)
     return (phases.phase(settings, info, method, settings.num_experts),)

@@ -7,10 +7,8 @@ logits. Nothing then asks a single network to be right by itself, or to differ f
 import jax
 
 from ltjax import phases
-from ltjax.choices import pick
 from ltjax.experts import best_over, over_experts
-from ltjax.losses import LOSSES
-from ltjax.methods.classifier import classifier
+from ltjax.methods.classifier import method_for
 from ltjax.models import Network
 
 
@@ -27,9 +25,9 @@ def joined(network: Network, num_networks: int, over: str) -> Network:
         keys = jax.random.split(key, num_networks)
         return jax.vmap(lambda key: network.init(key, image))(keys)
 
-    def apply(variables, image, train, frozen=()):
+    def apply(variables, image, train, frozen=(), between=None):
         def one(own):
-            return network.apply(own, image, train=train, frozen=frozen)
+            return network.apply(own, image, train, frozen, between)
 
         outputs, stats = over_experts(one, over)(variables._replace(memory=()))
         return jax.tree.map(lambda x: x.mean(0), outputs), stats
@@ -37,9 +35,13 @@ def joined(network: Network, num_networks: int, over: str) -> Network:
     return Network(init, apply)
 
 
-def recipe(settings, info, *, loss: str = "cross_entropy") -> tuple[phases.Phase, ...]:
-    """One model of config.num_experts networks; to evaluation it is a single expert."""
+def recipe(settings, info) -> tuple[phases.Phase, ...]:
+    """One model of config.num_experts networks; to evaluation it is a single expert.
+
+    The ablation of independent experts. Lee et al., "Why M Heads are Better than One", 2015, call
+    it training under an ensemble-aware loss.
+    """
     one = phases.network(settings, info)
     network = joined(one, settings.num_experts, best_over(settings.compute))
-    method = classifier(network, pick(LOSSES, loss, "config.method.loss"))
+    method = method_for(settings, info, network)
     return (phases.phase(settings, info, method, num_experts=1),)

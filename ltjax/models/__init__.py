@@ -22,10 +22,11 @@ class Network(NamedTuple):
 
     init: (key, image [B, H, W, channels]) -> (params, stats), dicts with the groups 'backbone' and
       'head'; only the image's shape is used.
-    apply: (variables, image, train, frozen=()) -> ((logits [B, C], features [B, D]), stats).
-      `variables` has the fields params and stats. With train, batch norm uses the batch's own
-      statistics, over all devices of the axis 'data', and returns running ones moved towards
-      them; a group in `frozen` keeps using, and returns unchanged, its running ones.
+    apply: (variables, image, train, frozen=(), between=None) -> ((logits [B, C], features [B, D]),
+      stats). `variables` has the fields params and stats; the head reads between(features) where
+      that is given. With train, batch norm uses the batch's own statistics, over all devices of
+      the axis 'data', and returns running ones moved towards them; a group in `frozen` keeps
+      using, and returns unchanged, its running ones.
     """
 
     init: Callable[..., tuple[dict, dict]]
@@ -36,9 +37,9 @@ class _Classifier(nn.Module):
     backbone: nn.Module
     head: nn.Module
 
-    def __call__(self, image, training):
+    def __call__(self, image, training, between=None):
         features = self.backbone(image, train="backbone" in training)
-        return self.head(features), features
+        return self.head(between(features) if between else features), features
 
 
 def classifier_network(backbone: nn.Module, head: nn.Module) -> Network:
@@ -47,15 +48,15 @@ def classifier_network(backbone: nn.Module, head: nn.Module) -> Network:
 
     def init(key, image):
         variables = module.init(key, image, training=())
-        return dict(variables["params"]), dict(variables["batch_stats"])
+        return dict(variables["params"]), dict(variables.get("batch_stats", {}))
 
-    def apply(variables, image, train, frozen=()):
+    def apply(variables, image, train, frozen=(), between=None):
         tree = {"params": variables.params, "batch_stats": variables.stats}
         if not train:
-            return module.apply(tree, image, training=()), variables.stats
+            return module.apply(tree, image, (), between), variables.stats
         training = tuple(group for group in GROUPS if group not in frozen)
-        outputs, moved = module.apply(tree, image, training=training, mutable=["batch_stats"])
-        return outputs, dict(moved["batch_stats"])
+        outputs, moved = module.apply(tree, image, training, between, mutable=["batch_stats"])
+        return outputs, dict(moved.get("batch_stats", {}))
 
     return Network(init, apply)
 

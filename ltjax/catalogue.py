@@ -1,0 +1,54 @@
+"""What there is to choose from: every row of every table, in a line with its source."""
+
+import inspect
+import re
+from collections.abc import Iterator
+
+from rich import box
+from rich.table import Table
+
+from ltjax.data.datasets import DATASETS
+from ltjax.presets import PRESETS
+from ltjax.train import TABLES
+
+SOURCE = re.compile(r"[A-Z][\w-]+ (?:et al\.|and [A-Z][\w-]+)[^:;]*?\b(?:19|20)\d\d")
+
+
+def rows() -> Iterator[tuple[str, str, str]]:
+    """(config field, name, what it is and where it comes from), for every choice by name."""
+    for field, table in TABLES.items():
+        for name, row in table.items():
+            is_preset = field == "method" and name in PRESETS
+            yield field, name, PRESETS[name].about if is_preset else f"{about(row)}{options(row)}"
+    for name, dataset in DATASETS.items():
+        yield "data", name, dataset.about
+
+
+def about(row) -> str:
+    """The first sentence of a row's docstring, and the first paper that it names."""
+    summary, *more = inspect.getdoc(row).split("\n")
+    source = SOURCE.search(" ".join([summary, *more]))
+    return f"{summary} {source.group()}." if source and source.group() not in summary else summary
+
+
+def options(row) -> str:
+    """The options of a row with their defaults, as the end of a line."""
+    known = [
+        f"{name}{'' if p.default is p.empty else f'={p.default!r}'}"
+        for name, p in inspect.signature(row).parameters.items()
+        if p.kind is p.KEYWORD_ONLY
+    ]
+    return f" Options: {', '.join(known)}." if known else ""
+
+
+def tables() -> Iterator[Table]:
+    """One table a field, for the console."""
+    found = list(rows())
+    for field in dict.fromkeys(field for field, _, _ in found):
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=False)
+        table.add_column(f"config.{field}.name", no_wrap=True, min_width=28)
+        table.add_column("what it is, and its source")
+        for of, name, text in found:
+            if of == field:
+                table.add_row(name, text)
+        yield table

@@ -1,0 +1,277 @@
+"""Decoupling: learn features on all images as they come, then balance the classifier alone.
+
+Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020.
+Phase one is the classifier of the config. What follows keeps its backbone: cRT trains a new head on
+class-balanced batches, LWS a scale per class; tau-normalisation shrinks the weights of large
+classes, and the nearest class mean does without weights.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ltjax import phases
+from ltjax.axes import DATA
+from ltjax.choices import within
+from ltjax.errors import UserError
+from ltjax.learner import Method, Step, Variables
+from ltjax.methods.classifier import classifier, method_for
+from ltjax.models import Network
+from ltjax.objective import objective
+
+TAUS = tuple(round(0.1 * i, 1) for i in range(21))  # what the authors' script tries
+
+
+def crt(
+    settings,
+    info,
+    *,
+    epochs: float = 30.0,
+    lr: float = 0.1,
+    weight_decay: float = 5e-4,
+    backbone_stats: str = "moving",
+) -> tuple[phases.Phase, ...]:
+    """Classifier re-training, cRT: a new head on class-balanced batches.
+
+    Kang et al., ICLR 2020, section 4.2, with the second stage of Bag of Tricks' code (AAAI 2021)
+    for CIFAR: 30 epochs, a tenth of the rate from epochs 10 and 20 on.
+
+    Args:
+      settings: of phase one.
+      info: of the training set.
+      epochs: of phase two.
+      lr: its highest learning rate, after five epochs of warm-up.
+      weight_decay: its weight decay.
+      backbone_stats: "moving", as in the authors' code, where the frozen backbone still normalises
+        by the batch and its running statistics follow the balanced classes; "frozen" keeps both.
+    """
+    second = _second(settings, epochs, lr, weight_decay)
+    network = phases.network(settings, info)
+    return _two_phases(settings, second, info, network, ("backbone",), backbone_stats, "cRT")
+
+
+def lws(
+    settings,
+    info,
+    *,
+    epochs: float = 30.0,
+    lr: float = 0.1,
+    weight_decay: float = 5e-4,
+    backbone_stats: str = "moving",
+) -> tuple[phases.Phase, ...]:
+    """Learnable weight scaling, LWS: a number per class, trained on class-balanced batches.
+
+    Kang et al., ICLR 2020, section 4.3: logits s (W x + b), s from 1; the bias is scaled too, as in
+    the authors' code. Arguments as those of `crt`.
+    """
+    second = _second(settings, epochs, lr, weight_decay)
+    network = scaled(phases.network(settings, info), info.num_classes)
+    frozen = ("backbone", "head")
+    return _two_phases(settings, second, info, network, frozen, backbone_stats, "LWS")
+
+
+def scaled(network: Network, num_classes: int) -> Network:
+    """A network with a group 'scale' more, s f32[C], that multiplies its logits."""
+
+    def init(key, image):
+        params, stats = network.init(key, image)
+        return params | {"scale": jnp.ones(num_classes)}, stats
+
+    def apply(variables, *args, **kwargs):
+        (logits, features), stats = network.apply(variables, *args, **kwargs)
+        return (logits * variables.params["scale"], features), stats
+
+    return Network(init, apply)
+
+
+def tau_norm(settings, info, *, tau: float = 1.0, sweep: bool = False) -> tuple[phases.Phase, ...]:
+    """tau-normalisation: logits x . w_j / |w_j|^tau, without bias.
+
+    Kang et al., ICLR 2020, section 4.3. Nothing is trained after phase one. tau = 1 is Bag of
+    Tricks' choice for CIFAR (AAAI 2021), whose code keeps the bias; the authors' drops it, and so
+    do we.
+
+    Args:
+      settings: of phase one; its network has a linear head.
+      info: of the training set.
+      tau: 0 leaves the weights as they are, 1 makes them unit vectors.
+      sweep: take the tau of 0, 0.1, ..., 2 with the best mean accuracy over classes on the held-out
+        part of the training set (`data.validation`), for each expert its own.
+    """
+    within("config.method.tau", tau, at_least=0)
+    if settings.network.get("head", "linear") != "linear":
+        raise UserError(
+            f"config.network.head is {settings.network['head']!r}; tau-normalisation is of the "
+            f"weights of a linear head: use --config.network.head=linear."
+        )
+    if sweep and not settings.data.validation:
+        raise UserError(
+            "config.method.sweep is True, but there is no held-out part to choose tau on: give one "
+            "with --config.data.validation=0.1, or the value with --config.method.tau."
+        )
+    network = phases.network(settings, info)
+    trained = method_for(settings, info, network)
+
+    def predict(variables, batch):
+        return normalized_logits(*_features_and_kernel(network, variables, batch), tau)
+
+    first = phases.phase(settings, info, trained._replace(predict=predict), settings.num_experts)
+    if not sweep:
+        return (first,)
+    method = tau_sweep(network, info.num_classes)
+    return first, phases.passes(settings, info, method, name="tau", source="validation")
+
+
+def normalized_logits(features: jax.Array, kernel: jax.Array, tau: float) -> jax.Array:
+    """x . w_j / |w_j|^tau: f32[B, D], f32[D, C] -> f32[B, C]."""
+    return features @ (kernel / jnp.linalg.norm(kernel, axis=0) ** tau)
+
+
+def tau_sweep(network: Network, num_classes: int) -> Method:
+    """Count what each of TAUS gets right in one pass; predict with the best for the mean class."""
+
+    def init(key, batch):
+        zeros = {"right": jnp.zeros((len(TAUS), num_classes)), "seen": jnp.zeros(num_classes)}
+        return Variables(*network.init(key, batch["image"]), zeros)
+
+    def loss(variables, batch, key, progress):
+        del key, progress
+        features, kernel = _features_and_kernel(network, variables, batch)
+        logits = jnp.stack([normalized_logits(features, kernel, tau) for tau in TAUS])
+        own = _one_hot_if_any(batch, num_classes)  # [B, C]
+        right = (logits.argmax(-1) == batch["label"]) @ own  # [T, C]
+        return _remembering(variables, {"right": right, "seen": own.sum(0)})
+
+    def predict(variables, batch):
+        memory = variables.memory
+        accuracy = memory["right"] / jnp.maximum(memory["seen"], 1)  # a class not seen: 0 for all
+        tau = jnp.asarray(TAUS)[accuracy.mean(-1).argmax()]
+        return normalized_logits(*_features_and_kernel(network, variables, batch), tau)
+
+    return Method(init, loss, predict, frozen=("backbone", "head"))
+
+
+def ncm(
+    settings, info, *, transform: str = "cl2n", distance: str = "l2"
+) -> tuple[phases.Phase, ...]:
+    """Nearest class mean: the class whose mean feature is closest.
+
+    Kang et al., ICLR 2020, section 4.1. Features of the training images as they are; two passes
+    over them, for the mean of all and those of the classes.
+
+    Args:
+      settings: of phase one.
+      info: of the training set.
+      transform: "un", features x as they are; "l2n", x / |x|; "cl2n", (x - m) / |x - m|, with m the
+        mean of all training features. Class means are of transformed features.
+      distance: "l2", logits -|x - mean|^2; "cos", x . mean / D, as in the authors' code.
+    """
+    within("config.method.transform", transform, one_of=("un", "l2n", "cl2n"))
+    within("config.method.distance", distance, one_of=("l2", "cos"))
+    network = phases.network(settings, info)
+    first = phases.phase(settings, info, method_for(settings, info, network), settings.num_experts)
+    method = nearest_mean(network, info.class_counts, transform, distance)
+    return first, phases.passes(settings, info, method, name="means", times=2)
+
+
+def nearest_mean(network: Network, class_counts, transform: str, distance: str) -> Method:
+    """Gather means in two passes over the training set; predict by `nearest_mean_logits`."""
+    num_images, num_classes = sum(class_counts), len(class_counts)
+
+    def features(variables, batch):
+        (_, x), _ = network.apply(variables, batch["image"], train=False)
+        return x
+
+    def init(key, batch):
+        variables = Variables(*network.init(key, batch["image"]))
+        dim = jax.eval_shape(features, variables, batch).shape[-1]
+        zeros = {"mean": jnp.zeros(dim), "class_means": jnp.zeros((num_classes, dim))}
+        return variables._replace(memory=zeros)
+
+    def loss(variables, batch, key, progress):
+        del key
+        x, own = features(variables, batch), _one_hot_if_any(batch, num_classes)
+        first = progress < 0.5
+        mean = own.sum(-1) @ x / num_images
+        of_classes = own.T @ transformed(x, variables.memory["mean"], transform)
+        of_classes /= jnp.asarray(class_counts, x.dtype)[:, None]
+        adds = {"mean": jnp.where(first, mean, 0), "class_means": jnp.where(first, 0, of_classes)}
+        return _remembering(variables, adds)
+
+    def predict(variables, batch):
+        mean, class_means = variables.memory["mean"], variables.memory["class_means"]
+        x = transformed(features(variables, batch), mean, transform)
+        return nearest_mean_logits(x, class_means, distance)
+
+    return Method(init, loss, predict, frozen=("backbone", "head"))
+
+
+def transformed(x: jax.Array, mean: jax.Array, transform: str) -> jax.Array:
+    """Features f32[B, D] before class means are taken of them: "un", "l2n" or "cl2n"."""
+    if transform == "un":
+        return x
+    x = x - mean if transform == "cl2n" else x
+    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def nearest_mean_logits(x: jax.Array, class_means: jax.Array, distance: str) -> jax.Array:
+    """-|x - mean|^2 ("l2") or x . mean / D ("cos"): f32[B, D], f32[C, D] -> f32[B, C]."""
+    products = x @ class_means.T
+    if distance == "cos":
+        return products / x.shape[-1]
+    return 2 * products - (x * x).sum(-1, keepdims=True) - (class_means**2).sum(-1)
+
+
+def _second(settings, epochs, lr, weight_decay):
+    """The settings of phase two: plain cross-entropy on class-balanced batches."""
+    within("config.method.epochs", epochs, above=0)
+    within("config.method.lr", lr, above=0)
+    within("config.method.weight_decay", weight_decay, at_least=0)
+    return dataclasses.replace(
+        settings,
+        sampler={"name": "class_balanced"},
+        loss={"name": "cross_entropy"},
+        reweight={"name": "none"},
+        mixing={"name": "none"},
+        num_epochs=epochs,
+        # of 30 epochs counted from 1, a tenth from the 10th and again from the 20th on
+        schedule=dict(
+            name="step",
+            lr=lr,
+            warmup_epochs=5,
+            warmup_from=1 / 3,
+            drop_at=(9 / 30, 19 / 30),
+            drop_by=0.1,
+        ),
+        optimizer=dataclasses.replace(settings.optimizer, weight_decay=weight_decay),
+    )
+
+
+def _two_phases(settings, second, info, network, frozen, backbone_stats, name):
+    within("config.method.backbone_stats", backbone_stats, one_of=("moving", "frozen"))
+    moving = ("backbone",) if backbone_stats == "moving" else ()
+    retrained = classifier(
+        network, objective(second, info.class_counts), frozen=frozen, moving=moving
+    )
+    first = phases.phase(settings, info, method_for(settings, info), settings.num_experts)
+    begin = phases.keep(*frozen)
+    return first, phases.phase(second, info, retrained, settings.num_experts, name, begin)
+
+
+def _features_and_kernel(network, variables, batch):
+    (_, features), _ = network.apply(variables, batch["image"], train=False)
+    return features, variables.params["head"]["kernel"]
+
+
+def _one_hot_if_any(batch, num_classes):
+    """f32[B, C] labels, zero for what fills up a batch (index -1)."""
+    own = jax.nn.one_hot(batch["label"], num_classes)
+    return own * (batch["index"] >= 0)[:, None]
+
+
+def _remembering(variables, adds):
+    """A step that moves nothing and adds to the memory what the whole batch has seen."""
+    memory = jax.tree.map(lambda held, add: held + lax.psum(add, DATA), variables.memory, adds)
+    return Step(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})

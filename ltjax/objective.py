@@ -1,0 +1,54 @@
+"""What a phase minimises: a loss, the weights of classes, and when in the phase each sets in."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltjax.axes import example_keys
+from ltjax.choices import choose_with_start
+from ltjax.errors import UserError
+from ltjax.losses import LOSSES, cross_entropy
+from ltjax.reweighting import REWEIGHTINGS
+from ltjax.settings import Settings
+
+# (logits f32[B, C], label i32[B], key, progress) -> (values f32[B], weights f32[B]), as in Step
+Objective = Callable[..., tuple[jax.Array, jax.Array]]
+
+
+def objective(settings: Settings, class_counts: np.ndarray) -> Objective:
+    """The config's loss and re-weighting for a training set.
+
+    Args:
+      settings: `loss` and `reweight` are read. Before its `start` a loss is plain cross-entropy,
+        and a re-weighting counts all examples alike.
+      class_counts: i64[C].
+
+    Returns:
+      An Objective; it runs where the axis 'data' is bound.
+
+    Raises:
+      UserError: if an option is wrong, or the loss does not fit the network's head.
+    """
+    loss_start, make_loss = choose_with_start(LOSSES, "loss", **settings.loss)
+    weights_start, make_weights = choose_with_start(REWEIGHTINGS, "reweight", **settings.reweight)
+    head = settings.network.get("head", "linear")
+    if settings.loss["name"] == "ldam" and head != "cosine":
+        raise UserError(
+            f"config.network.head is {head!r}, but the margins of config.loss.name='ldam' are in "
+            f"cosines: use --config.network.head=cosine."
+        )
+    loss, before = make_loss(class_counts), cross_entropy(class_counts)
+    by_class = make_weights(class_counts)
+
+    def values_and_weights(logits, label, key, progress):
+        weight = jnp.asarray(by_class, logits.dtype)[label]  # [B]
+        weight = jnp.where(progress >= weights_start, weight, 1)
+        found = loss(logits, label, weight, example_keys(key, len(label)))
+        if loss_start:
+            plain = before(logits, label, weight, key)
+            found = jax.tree.map(lambda x, y: jnp.where(progress >= loss_start, x, y), found, plain)
+        return found
+
+    return values_and_weights
