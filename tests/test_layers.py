@@ -15,7 +15,7 @@ FLOORS = [
     ["phases"],
     ["mixing"],
     ["experts", "mesh", "data.feeds", "cost", "objective"],
-    ["learner", "optim", "models", "data.datasets", "data.augment"],
+    ["learner", "optim", "models", "data.datasets", "data.augment", "data.foreground"],
     ["data.builders"],
     ["data.splits", "data.sampling", "data.images", "losses", "reweighting", "metrics", "settings"],
     ["choices", "axes", "kernels", "memory", "compilation", "presets"],
