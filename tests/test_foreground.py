@@ -2,9 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy
 
 from ltjax.data import foreground as fg
 from ltjax.errors import UserError
+from ltjax.learner import Variables
 
 RNG = np.random.default_rng(0)
 HEIGHT, WIDTH = 12, 10
@@ -28,6 +30,30 @@ def moved(image, cam, choice, parameters, box="as_code"):
         return fg.move_foreground(image, cam, fg.bounding_box(cam, box), choice, parameters)
 
     return np.asarray(move(image, cam, np.array(parameters)))
+
+
+def test_a_class_map_averages_to_the_logit():
+    network = toy.network(4)
+    image = jnp.asarray(IMAGE[:6, :8, :8, :1], jnp.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), image)
+    variables = Variables(*jax.tree.map(lambda x: RNG.uniform(0.1, 0.9, x.shape), shapes))
+    variables = jax.tree.map(jnp.float32, variables)
+
+    @jax.jit
+    def evaluate(variables):
+        return network.apply(variables, image, train=False)[0], network.maps(variables, image)
+
+    (logits, features), maps = evaluate(variables)
+    head = variables.params["head"]
+    assert maps.shape == (6, 4, 4, 8)  # one stride of 2
+    np.testing.assert_allclose(maps.mean((1, 2)), features, rtol=1e-6)
+    sums = np.einsum("bhwd,dc->bchw", maps, head["kernel"])
+    np.testing.assert_allclose(sums.mean((2, 3)) + head["bias"], logits, rtol=1e-4)
+    label = jnp.array([0, 1, 2, 3, 0, 1])
+    found = jax.vmap(fg.class_map)(maps, head["kernel"].T[label])
+    for i, of in enumerate(label):
+        share = (sums[i, of] - sums[i, of].min()) / np.ptp(sums[i, of])
+        assert np.abs(255 * share - found[i] - 0.5).max() < 0.501  # rounded down
 
 
 def test_a_map_of_one_value_is_all_foreground():

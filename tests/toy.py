@@ -34,7 +34,7 @@ class Tiny(nn.Module):
     @nn.compact
     def __call__(self, image, train):
         del train
-        return nn.relu(nn.Dense(32)(image.reshape(len(image), -1)))
+        return nn.relu(nn.Dense(32)(image.reshape(len(image), 1, 1, -1)))
 
 
 def tiny(num_classes, form="winograd", *, head: str = "linear"):

@@ -1,4 +1,4 @@
-"""Networks: the one door to Flax. A Network is two pure functions over plain trees.
+"""Networks: the one door to Flax. A Network is a few pure functions over plain trees.
 
 `NETWORKS` is the table of architectures; a row makes a Network for a number of classes, with
 convolutions of a form (see `ltjax.models.layers.conv_sums`).
@@ -27,10 +27,13 @@ class Network(NamedTuple):
       that is given. With train, batch norm uses the batch's own statistics, over all devices of
       the axis 'data', and returns running ones moved towards them; a group in `frozen` keeps
       using, and returns unchanged, its running ones.
+    maps: (variables, image) -> feature maps [B, h, w, D] under running statistics, whose means over
+      h and w are the features. None where no single classifier reads such features.
     """
 
     init: Callable[..., tuple[dict, dict]]
     apply: Callable[..., tuple[tuple[jax.Array, jax.Array], dict]]
+    maps: Callable[..., jax.Array] | None = None
 
 
 class _Classifier(nn.Module):
@@ -38,12 +41,18 @@ class _Classifier(nn.Module):
     head: nn.Module
 
     def __call__(self, image, training, between=None):
-        features = self.backbone(image, train="backbone" in training)
+        features = self.maps(image, train="backbone" in training).mean((1, 2))
         return self.head(between(features) if between else features), features
+
+    def maps(self, image, train):
+        return self.backbone(image, train=train)
 
 
 def classifier_network(backbone: nn.Module, head: nn.Module) -> Network:
-    """A Network from a backbone (image, train) -> features and a head features -> logits."""
+    """A Network from a backbone (image, train) -> maps [B, h, w, D] and a head features -> logits.
+
+    Features are the means of the maps, the pooling of all residual networks.
+    """
     module = _Classifier(backbone, head)
 
     def init(key, image):
@@ -58,7 +67,11 @@ def classifier_network(backbone: nn.Module, head: nn.Module) -> Network:
         outputs, moved = module.apply(tree, image, training, between, mutable=["batch_stats"])
         return outputs, dict(moved.get("batch_stats", {}))
 
-    return Network(init, apply)
+    def maps(variables, image):
+        tree = {"params": variables.params, "batch_stats": variables.stats}
+        return module.apply(tree, image, train=False, method="maps")
+
+    return Network(init, apply, maps)
 
 
 def _cifar_resnet(depth: int) -> Callable[..., Network]:

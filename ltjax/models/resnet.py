@@ -19,7 +19,7 @@ class CifarResNet(nn.Module):
 
     @nn.compact
     def __call__(self, image, train):
-        """(image [B, H, W, channels], train) -> features [B, widths[-1]]."""
+        """(image [B, H, W, channels], train) -> feature maps [B, H / 4, W / 4, widths[-1]]."""
         y, a, c = ConvNorm(self.widths[0], form=self.form, name="stem")(image, None, None, train)
         x = add_relu(y, a, c, None, form=self.form)
         for stage, width in enumerate(self.widths):
@@ -27,7 +27,7 @@ class CifarResNet(nn.Module):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"stage{stage + 1}_block{block}"
                 x = Block(width, stride, self.form, name=name)(x, train)
-        return x.mean((1, 2))
+        return x
 
 
 class Block(nn.Module):
