@@ -1,10 +1,10 @@
-"""The one primitive that carries every small-image network, and batch norm around it.
+"""The one primitive that carries every network, and batch norm around it.
 
 A layer hands on its raw output together with the affine (a, c) that normalises it; the next layer
 applies that while it reads. So batch norm is arithmetic on vectors of channels, and a convolution
 with the normalisation and ReLU before it and the sums after it is one call, whose form can be
 exchanged without touching a network: `convolution.py` is its definition, for every backend and type
-of number; `native.py` is for float32 on CPU, several times faster there.
+of number; `native.py` is for 3x3 kernels in float32 on CPU, several times faster there.
 """
 
 import flax.linen as nn
@@ -23,6 +23,8 @@ MOMENTUM = 0.1  # PyTorch's convention: the weight of the batch in the running s
 
 # PyTorch's kaiming_normal_, fan in: a plain (not truncated) normal of variance 2 / fan in.
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+# The same, fan out; of a convolution in groups, the fan out counts the channels of all groups.
+kaiming_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def conv_sums(
@@ -32,16 +34,18 @@ def conv_sums(
     w: jax.Array,
     stride: int = 1,
     form: str = "winograd",
+    groups: int = 1,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """y = conv3x3(relu(a * x + c), w), zero-padded by 1, with the sums that batch norm needs.
+    """y = conv(relu(a * x + c), w), zero-padded by k // 2, with the sums that batch norm needs.
 
     Args:
       x: [B, H, W, I], no axis of size 0.
       a, c: [I], the affine before the ReLU; both None where x is read as it is.
-      w: [3, 3, I, O].
+      w: [k, k, I / groups, O], k odd.
       stride: 1 or 2, in both directions.
       form: "winograd", "direct" or "plain", as ltjax.settings.Compute says. The first two are
-        native where that can be (`is_native`, float32), and plain elsewhere.
+        native where that can be (`is_native`, float32, k = 3, one group), and plain elsewhere.
+      groups: of channels, each convolved by itself: an equal share of I gives one of O.
 
     Returns:
       y [B, ceil(H / stride), ceil(W / stride), O], sum y [O], sum y * y [O].
@@ -50,15 +54,21 @@ def conv_sums(
       ValueError: if an axis is empty, or shapes do not fit, or a choice is not one of these.
     """
     channels = x.shape[-1:]
-    fits = x.ndim == 4 and w.ndim == 4 and w.shape[:3] == (3, 3, *channels) and stride in (1, 2)
+    fits = x.ndim == 4 and w.ndim == 4 and stride in (1, 2)
+    fits = fits and len(w) % 2 and w.shape[:3] == (len(w), len(w), channels[0] / groups)
+    fits = fits and w.shape[3] % groups == 0
     if not fits or any(of is not None and of.shape != channels for of in (a, c)):
         shapes = [None if of is None else of.shape for of in (x, a, c, w)]
-        raise ValueError(f"A convolution of stride {stride} does not take x, a, c, w of {shapes}.")
+        raise ValueError(
+            f"A convolution of stride {stride} in {groups} group(s) does not take x, a, c, w "
+            f"of {shapes}."
+        )
     if 0 in (*x.shape, *w.shape):
         raise ValueError(f"A convolution of {x.shape} with {w.shape} has an empty axis.")
-    if is_native(form) and _all_float32(x, a, c, w):
+    is_3x3 = len(w) == 3 and groups == 1
+    if is_native(form) and is_3x3 and _all_float32(x, a, c, w):
         return native.conv_sums(x, a, c, w, stride, form == "winograd")
-    return plain.conv_sums(x, a, c, w, stride)
+    return plain.conv_sums(x, a, c, w, stride, groups)
 
 
 def add_relu(
@@ -103,7 +113,7 @@ def add_relu(
 
 
 def is_native(form: str) -> bool:
-    """Whether convolutions of this form, in float32, run on the native kernels."""
+    """Whether 3x3 convolutions of this form, in float32, run on the native kernels."""
     if form not in CONVOLUTIONS:
         raise ValueError(f"Convolutions are one of {', '.join(CONVOLUTIONS)}, not {form!r}.")
     return form != "plain" and jax.default_backend() == "cpu" and kernels.target() is not None
@@ -114,7 +124,7 @@ def _all_float32(*arrays):
 
 
 def described(form: str) -> str:
-    """What convolutions of this form, in float32, run on here, in a few words."""
+    """What 3x3 convolutions of this form, in float32, run on here, in a few words."""
     if is_native(form):
         how = "Winograd's transforms" if form == "winograd" else "as they are defined"
         return f"native {kernels.target()} kernels, {how}"
@@ -124,7 +134,7 @@ def described(form: str) -> str:
 
 
 class ConvNorm(nn.Module):
-    """A 3x3 convolution without bias, then batch norm as an affine left to the next reader.
+    """A convolution without bias, then batch norm as an affine left to the next reader.
 
     Ioffe and Szegedy, ICML 2015. As PyTorch: the batch is normalised by its biased variance, the
     running variance takes the unbiased one. Over a mesh the statistics are those of the global
@@ -134,18 +144,21 @@ class ConvNorm(nn.Module):
     features: int
     stride: int = 1
     form: str = "winograd"  # of the convolution; see conv_sums
+    size: int = 3  # of the kernel, odd
+    groups: int = 1  # of channels
+    kernel_init: nn.initializers.Initializer = kaiming_normal
 
     @nn.compact
     def __call__(self, x, a, c, train):
         """(x [B, H, W, I], its affine or None) -> (y, a [O], c [O])."""
-        shape = (3, 3, x.shape[-1], self.features)
-        w = self.param("kernel", kaiming_normal, shape)
+        shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
+        w = self.param("kernel", self.kernel_init, shape)
         scale = self.param("scale", nn.initializers.ones, (self.features,))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         mean = self.variable("batch_stats", "mean", jnp.zeros, (self.features,))
         var = self.variable("batch_stats", "var", jnp.ones, (self.features,))
 
-        y, total, squares = conv_sums(x, a, c, w, self.stride, self.form)
+        y, total, squares = conv_sums(x, a, c, w, self.stride, self.form, self.groups)
         m, v = mean.value, var.value
         if train:
             total, squares = lax.psum((total, squares), DATA)
