@@ -113,10 +113,10 @@ def _torch_steps(args, steps, images):
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    depth = args.network.removeprefix("resnet")
-    if not depth.isdecimal():
-        raise UserError(f"--against torch knows resnet8, resnet20, and so on; not {args.network}.")
-    depth = int(depth)
+    if args.network not in torch_loop.NETWORKS:
+        known = ", ".join(torch_loop.NETWORKS)
+        raise UserError(f"--against torch knows {known}; not {args.network}.")
+    depth = int(args.network.removeprefix("resnet"))
     return {
         ("torch", num_experts): torch_loop.steps(
             step.settings, ours.DATASET, images, depth, step.num_parameters

@@ -16,6 +16,8 @@ from ltjax.data.datasets import Dataset
 from ltjax.data.images import Images
 from ltjax.settings import Settings
 
+NETWORKS = ("resnet8", "resnet20", "resnet32", "resnet56")
+
 
 def steps(
     settings: Settings, dataset: Dataset, images: Images, depth: int, num_parameters: int

@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 
 from ltjax.choices import pick
-from ltjax.models.heads import HEADS
+from ltjax.models.heads import HEADS, PYTORCH_HEADS
+from ltjax.models.imagenet import RESNETS, ResNet
 from ltjax.models.resnet import CifarResNet
 
 GROUPS = ("backbone", "head")
@@ -84,4 +85,14 @@ def _cifar_resnet(depth: int) -> Callable[..., Network]:
     return resnet
 
 
+def _imagenet_resnet(name: str) -> Callable[..., Network]:
+    def resnet(num_classes: int, form: str = "winograd", *, head: str = "linear") -> Network:
+        make_head = pick(PYTORCH_HEADS, head, "config.network.head")
+        return classifier_network(ResNet(*RESNETS[name], form), make_head(num_classes))
+
+    resnet.__doc__ = f"ltjax.models.imagenet's {name}, for images of any size."
+    return resnet
+
+
 NETWORKS = {f"resnet{depth}": _cifar_resnet(depth) for depth in (8, 20, 32, 56)}
+NETWORKS |= {name: _imagenet_resnet(name) for name in RESNETS}

@@ -1,4 +1,10 @@
-"""Heads: what turns features into logits."""
+"""Heads: what turns features into logits.
+
+`HEADS` start as in LDAM-DRW's code, the origin of the field's small networks; in `PYTORCH_HEADS`
+the linear one starts as PyTorch's own does, which Decoupling's code trains behind the large ones.
+"""
+
+import functools
 
 import flax.linen as nn
 import jax
@@ -9,17 +15,21 @@ from ltjax.models.layers import kaiming_normal
 
 COSINE_SCALE = 30.0  # LDAM (Cao et al. 2019) and RIDE (Wang et al. 2021) use s = 30
 
+# U(+-1/sqrt(D)), what PyTorch's Linear gives to weight and bias.
+uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
 
 class Linear(nn.Module):
-    """z = x W + b, initialised as LDAM-DRW's code: W Kaiming normal, b uniform(+-1/sqrt(D))."""
+    """z = x W + b; b starts as uniform(+-1/sqrt(D)), W by default as Kaiming normal."""
 
     num_classes: int
+    kernel_init: nn.initializers.Initializer = kaiming_normal
 
     @nn.compact
     def __call__(self, features):
         """features [B, D] -> logits [B, C]."""
         dim = features.shape[-1]
-        kernel = self.param("kernel", kaiming_normal, (dim, self.num_classes))
+        kernel = self.param("kernel", self.kernel_init, (dim, self.num_classes))
         bias = self.param("bias", _uniform(dim**-0.5), (self.num_classes,))
         return features @ kernel + bias
 
@@ -43,6 +53,7 @@ class Cosine(nn.Module):
 
 
 HEADS = {"linear": Linear, "cosine": Cosine}
+PYTORCH_HEADS = HEADS | {"linear": functools.partial(Linear, kernel_init=uniform_fan_in)}
 
 
 def _uniform(limit):

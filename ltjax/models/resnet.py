@@ -1,4 +1,4 @@
-"""The residual networks of long-tailed recognition."""
+"""The residual networks of small images, with which results on long-tailed CIFAR are reported."""
 
 import flax.linen as nn
 
