@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from ltjax.choices import pick
 from ltjax.models.heads import HEADS, PYTORCH_HEADS
@@ -42,7 +43,9 @@ class _Classifier(nn.Module):
     head: nn.Module
 
     def __call__(self, image, training, between=None):
-        features = self.maps(image, train="backbone" in training).mean((1, 2))
+        maps = self.maps(image, train="backbone" in training)
+        # a mean of many numbers of few bits is taken in more
+        features = maps.mean((1, 2), dtype=jnp.promote_types(maps.dtype, jnp.float32))
         return self.head(between(features) if between else features), features
 
     def maps(self, image, train):
@@ -81,7 +84,7 @@ def _cifar_resnet(depth: int) -> Callable[..., Network]:
         backbone = CifarResNet((depth - 2) // 6, form=form)
         return classifier_network(backbone, make_head(num_classes))
 
-    resnet.__doc__ = f"ResNet-{depth} for small images (He et al. 2016, section 4.2)."
+    resnet.__doc__ = f"ResNet-{depth} for small images. He et al., CVPR 2016, section 4.2."
     return resnet
 
 
@@ -90,7 +93,8 @@ def _imagenet_resnet(name: str) -> Callable[..., Network]:
         make_head = pick(PYTORCH_HEADS, head, "config.network.head")
         return classifier_network(ResNet(*RESNETS[name], form), make_head(num_classes))
 
-    resnet.__doc__ = f"ltjax.models.imagenet's {name}, for images of any size."
+    title = name.replace("resnet", "ResNet-").replace("resnext", "ResNeXt-")
+    resnet.__doc__ = f"{title}, for large images, as in the code of Kang et al., ICLR 2020."
     return resnet
 
 

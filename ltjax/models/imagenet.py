@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from ltjax.models.layers import ConvNorm, add_relu, kaiming_normal_fan_out
 
@@ -73,7 +72,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, image, train):
-        """(image [B, H, W, channels], train) -> features [B, D], D = 512 (basic) or 2048."""
+        """(image [B, H, W, channels], train) -> maps [B, h, w, D], D = 512 (basic) or 2048."""
         stem = Conv(WIDTHS[0], 7, stride=2)
         y, a, c = _conv_norm(stem, self.form, "stem")(image, None, None, train)
         x = add_relu(y, a, c, None, form=self.form)
@@ -82,8 +81,7 @@ class ResNet(nn.Module):
             for block in range(blocks):
                 convs = self.convs(width, 2 if stage > 0 and block == 0 else 1)
                 x = Block(convs, self.form, name=f"stage{stage + 1}_block{block}")(x, train)
-        # a mean of many numbers of few bits is taken in more
-        return x.mean((1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
+        return x
 
 
 class Block(nn.Module):
