@@ -62,7 +62,9 @@ def best_over(compute: Compute) -> str:
     """The `over` that a config asks for, or the fast one where it leaves the choice ('auto')."""
     if compute.experts_over != "auto":
         return compute.experts_over
-    is_plain_cpu = jax.default_backend() == "cpu" and not is_native(compute.convolution)
+    is_plain_cpu = jax.default_backend() == "cpu" and not is_native(
+        compute.convolution, compute.dtype
+    )
     return "unroll" if is_plain_cpu else "vmap"
 
 

@@ -98,7 +98,7 @@ MIXINGS = {"none": none, "mixup": mixup, "manifold_mixup": manifold_mixup, "remi
 
 def blend(mix: Mix, x: jax.Array) -> jax.Array:
     """share x_i + (1 - share) x_j for x f32[B, ...] of each example i and its partner j."""
-    return mix.share * x + (1 - mix.share) * partners(x, mix.partner)
+    return (mix.share * x + (1 - mix.share) * partners(x, mix.partner)).astype(x.dtype)
 
 
 def partners(x: jax.Array, partner: jax.Array) -> jax.Array:

@@ -4,6 +4,7 @@ A phase says what learns, how many experts of it, for how long, on which samples
 state begins. The loop cannot tell an ensemble from a single network, or stage one from stage two.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -120,7 +121,7 @@ def phase(
     num_steps = max(1, round(settings.num_epochs * per_epoch))
     return Phase(
         name=name,
-        learner=learner(on_images(method, info.dataset, settings.augment), optimizer, num_steps),
+        learner=learner(on_images(method, info.dataset, settings), optimizer, num_steps),
         num_experts=num_experts,
         num_steps=num_steps,
         draw=_draw(settings, info, num_steps),
@@ -144,7 +145,7 @@ def passes(
     size = len(info.labels) if source == "train" else info.num_validation
     per_pass = steps_per_epoch(size, settings)
     draw = sampling.in_order(size, settings.batch_size)
-    images = on_images(method, info.dataset, augment=False)
+    images = on_images(method, info.dataset, dataclasses.replace(settings, augment=False))
     return Phase(
         name=name,
         learner=learner(images, optax.identity(), times * per_pass),
@@ -171,14 +172,16 @@ def network(settings: Settings, info: Info) -> Network:
     return make(info.num_classes, settings.compute.convolution)
 
 
-def on_images(method: Method, dataset: Dataset, augment: bool) -> Method:
+def on_images(method: Method, dataset: Dataset, settings: Settings) -> Method:
     """Let a method that expects normalised floats read the data set's uint8 images.
 
-    In training the images are shifted and mirrored first, if `augment`.
+    The floats are of config.compute.dtype, and networks compute in the type of their images. In
+    training the images are shifted and mirrored first, if config.augment.
     """
 
     def normalized(batch):
-        return batch | {"image": normalize(batch["image"], dataset.mean, dataset.std)}
+        image = normalize(batch["image"], dataset.mean, dataset.std, settings.compute.dtype)
+        return batch | {"image": image}
 
     def augmented(batch, key):
         keys = example_keys(key, len(batch["image"]))
@@ -186,7 +189,7 @@ def on_images(method: Method, dataset: Dataset, augment: bool) -> Method:
 
     def loss(variables, batch, key, progress):
         augment_key, key = jax.random.split(key)
-        batch = augmented(batch, augment_key) if augment else batch
+        batch = augmented(batch, augment_key) if settings.augment else batch
         return method.loss(variables, normalized(batch), key, progress)
 
     return method._replace(

@@ -76,7 +76,7 @@ def describe(
             "peak_bytes": memory.peak(),
         },
         "device": device(),
-        "convolutions": described(settings.compute.convolution),
+        "convolutions": described(settings.compute),
         "versions": {
             "ltjax": __version__,
             "python": platform.python_version(),
@@ -93,7 +93,7 @@ def headline(settings: Settings, splits: Splits, recipe: tuple[Phase, ...]) -> s
         f"{_title(settings, recipe)} on {settings.data.name}: {counts.sum():,} images, "
         f"{counts.max()} to {counts.min()} a class\n"
         f"{steps:,} steps of {settings.batch_size} images an expert on {device()}\n"
-        f"convolutions: {described(settings.compute.convolution)}"
+        f"convolutions: {described(settings.compute)}"
     )
 
 

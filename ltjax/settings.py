@@ -17,6 +17,7 @@ from ltjax.errors import UserError
 from ltjax.presets import with_preset
 
 CONVOLUTIONS = ("winograd", "direct", "plain")
+DTYPES = ("float32", "bfloat16")
 
 
 def limited(default: Any, **limits: Any) -> Any:
@@ -62,12 +63,15 @@ class Mesh:
 
 @dataclasses.dataclass(frozen=True)
 class Compute:
-    """How the same sums are computed; results agree to rounding."""
+    """How the same sums are computed; results agree to the rounding of `dtype`."""
 
     # On CPU, "winograd" and "direct" are native kernels, with or without Winograd's transforms for
     # convolutions of stride 1. "plain" is JAX alone; so is each where there are no kernels.
     convolution: str = limited("winograd", one_of=CONVOLUTIONS)
     experts_over: str = limited("auto", one_of=("auto", "vmap", "unroll", "map"))  # ltjax.experts
+    # Of images and activations. Parameters, statistics, logits and the optimiser are float32 in any
+    # case, and so are sums. On CPU "bfloat16" is for trying things out: it is slow.
+    dtype: str = limited("float32", one_of=DTYPES)
     cache: bool = True  # keep compiled programs in the user's cache folder (ltjax.compilation)
 
 

@@ -137,7 +137,7 @@ def method(info, frozen=()):
     """A classifier on the toy network."""
     network = NETWORKS["toy"](info.num_classes)
     aim = objective(settings(), info.class_counts)
-    return on_images(classifier(network, aim, frozen=frozen), info.dataset, augment=True)
+    return on_images(classifier(network, aim, frozen=frozen), info.dataset, settings())
 
 
 def learner_of(method):

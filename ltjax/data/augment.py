@@ -35,7 +35,9 @@ def pad_crop_flip(keys: jax.Array, image: jax.Array, pad: int, flip: bool) -> ja
     return jax.vmap(one)(padded, corner, mirror)
 
 
-def normalize(image: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
-    """(image / 255 - mean) / std per channel; u8[B, H, W, channels] -> f32 of the same shape."""
+def normalize(
+    image: jax.Array, mean: tuple[float, ...], std: tuple[float, ...], dtype: str = "float32"
+) -> jax.Array:
+    """(image / 255 - mean) / std per channel; u8[B, H, W, channels] -> dtype of the same shape."""
     mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
-    return (image.astype(jnp.float32) / 255 - mean) / std
+    return ((image.astype(jnp.float32) / 255 - mean) / std).astype(dtype)

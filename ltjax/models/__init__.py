@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from ltjax.choices import pick
+from ltjax.models.convolution import wide
 from ltjax.models.heads import HEADS, PYTORCH_HEADS
 from ltjax.models.imagenet import RESNETS, ResNet
 from ltjax.models.resnet import CifarResNet
@@ -43,9 +43,7 @@ class _Classifier(nn.Module):
     head: nn.Module
 
     def __call__(self, image, training, between=None):
-        maps = self.maps(image, train="backbone" in training)
-        # a mean of many numbers of few bits is taken in more
-        features = maps.mean((1, 2), dtype=jnp.promote_types(maps.dtype, jnp.float32))
+        features = wide(self.maps(image, train="backbone" in training)).mean((1, 2))
         return self.head(between(features) if between else features), features
 
     def maps(self, image, train):

@@ -22,20 +22,30 @@ CHUNK = 16  # images, at most
 
 
 def conv_sums(x, a, c, w, stride, groups=1):
-    """`ltjax.models.layers.conv_sums`, by its definition."""
-    y = convolve(before(x, a, c), w, stride, groups)
-    return y, y.sum((0, 1, 2)), (y * y).sum((0, 1, 2))
+    """`ltjax.models.layers.conv_sums`, by its definition.
+
+    The sums are those of y as it is stored: what the next layer normalises has mean 0, variance 1.
+    """
+    y = convolve(before(x, a, c), w.astype(x.dtype), stride, groups)
+    exact = wide(y)
+    return y, exact.sum((0, 1, 2)), (exact * exact).sum((0, 1, 2))
 
 
 def before(x, a, c):
     """What the convolution reads: relu(a * x + c), or x where a and c are None."""
-    return x if a is None else jax.nn.relu(a * x + c)
+    return x if a is None else jax.nn.relu(a * x + c).astype(x.dtype)
 
 
 def add_relu(y, a, c, x, stride):
     """`ltjax.models.layers.add_relu`, by its definition."""
-    y = a * y + c
-    return jax.nn.relu(y if x is None else y + shortcut(x, y.shape[-1], stride))
+    h = a * y + c
+    h = h if x is None else h + shortcut(x, y.shape[-1], stride)
+    return jax.nn.relu(h).astype(y.dtype)
+
+
+def wide(x):
+    """x in the type that sums are taken in: float32, or x's own where that has more bits."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def shortcut(x, features, stride):
@@ -169,10 +179,14 @@ def _kernel_gradient(x, g, stride):
     def add_chunk(i, carry):
         total, x_now, g_now = carry
         images, kernel = x_now.transpose(3, 1, 2, 0), g_now.transpose(1, 2, 0, 3)
-        total += _conv(images, kernel, (1, 1), pads, rhs_dilation=(stride, stride))
+        total += _conv(
+            *(images, kernel, (1, 1), pads),
+            rhs_dilation=(stride, stride),
+            preferred_element_type=total.dtype,
+        )
         following = jnp.minimum(i + 1, last)
         return total, cut(x, following), cut(g, following)
 
-    total = jnp.zeros((x.shape[-1], 3, 3, g.shape[-1]), g.dtype)
+    total = wide(jnp.zeros((x.shape[-1], 3, 3, g.shape[-1]), g.dtype))
     total, _, _ = lax.fori_loop(0, last + 1, add_chunk, (total, cut(x, 0), cut(g, 0)))
-    return total.transpose(1, 2, 0, 3)
+    return total.transpose(1, 2, 0, 3).astype(g.dtype)

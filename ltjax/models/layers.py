@@ -7,6 +7,8 @@ exchanged without touching a network: `convolution.py` is its definition, for ev
 of number; `native.py` is for 3x3 kernels in float32 on CPU, several times faster there.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ from ltjax import kernels
 from ltjax.axes import DATA
 from ltjax.models import convolution as plain
 from ltjax.models import native
-from ltjax.settings import CONVOLUTIONS
+from ltjax.settings import CONVOLUTIONS, Compute
 
 EPSILON = 1e-5
 MOMENTUM = 0.1  # PyTorch's convention: the weight of the batch in the running statistics
@@ -39,7 +41,8 @@ def conv_sums(
     """y = conv(relu(a * x + c), w), zero-padded by k // 2, with the sums that batch norm needs.
 
     Args:
-      x: [B, H, W, I], no axis of size 0.
+      x: [B, H, W, I], no axis of size 0. Its type is that of the convolution and of y; affine,
+        ReLU and sums are computed in float32 where x is bfloat16.
       a, c: [I], the affine before the ReLU; both None where x is read as it is.
       w: [k, k, I / groups, O], k odd.
       stride: 1 or 2, in both directions.
@@ -66,7 +69,7 @@ def conv_sums(
     if 0 in (*x.shape, *w.shape):
         raise ValueError(f"A convolution of {x.shape} with {w.shape} has an empty axis.")
     is_3x3 = len(w) == 3 and groups == 1
-    if is_native(form) and is_3x3 and _all_float32(x, a, c, w):
+    if is_3x3 and all(is_native(form, of.dtype) for of in (x, a, c, w) if of is not None):
         return native.conv_sums(x, a, c, w, stride, form == "winograd")
     return plain.conv_sums(x, a, c, w, stride, groups)
 
@@ -93,7 +96,7 @@ def add_relu(
       form: as in conv_sums.
 
     Returns:
-      [B, H, W, O].
+      [B, H, W, O], of the type of y.
 
     Raises:
       ValueError: if shapes do not fit, or `form` is not known.
@@ -107,30 +110,33 @@ def add_relu(
         raise ValueError(
             f"The end of a block of stride {stride} does not take y, a, c, x of {shapes}."
         )
-    if is_native(form) and _all_float32(y, a, c, x):
+    if all(is_native(form, of.dtype) for of in (y, a, c, x) if of is not None):
         return native.add_relu(y, a, c, x, stride)
     return plain.add_relu(y, a, c, x, stride)
 
 
-def is_native(form: str) -> bool:
-    """Whether 3x3 convolutions of this form, in float32, run on the native kernels."""
+def is_native(form: str, dtype: Any) -> bool:
+    """Whether 3x3 convolutions of this form on numbers of this type run on the native kernels."""
     if form not in CONVOLUTIONS:
         raise ValueError(f"Convolutions are one of {', '.join(CONVOLUTIONS)}, not {form!r}.")
-    return form != "plain" and jax.default_backend() == "cpu" and kernels.target() is not None
+    return _wants_native(form) and jnp.dtype(dtype) == jnp.float32 and kernels.target() is not None
 
 
-def _all_float32(*arrays):
-    return all(of is None or of.dtype == jnp.float32 for of in arrays)
-
-
-def described(form: str) -> str:
-    """What 3x3 convolutions of this form, in float32, run on here, in a few words."""
-    if is_native(form):
+def described(compute: Compute) -> str:
+    """What a config's convolutions run on here, in a few words."""
+    form, dtype = compute.convolution, compute.dtype
+    if is_native(form, dtype):
         how = "Winograd's transforms" if form == "winograd" else "as they are defined"
         return f"native {kernels.target()} kernels, {how}"
-    if form != "plain" and jax.default_backend() == "cpu":
-        return f"plain JAX, several times slower than native kernels ({kernels.why_not()})"
-    return "plain JAX"
+    what = "plain JAX" if dtype == "float32" else f"plain JAX in {dtype}"
+    if _wants_native(form):
+        why = kernels.why_not() or "they are for float32"
+        return f"{what}, several times slower than native kernels ({why})"
+    return what
+
+
+def _wants_native(form):
+    return form in ("winograd", "direct") and jax.default_backend() == "cpu"
 
 
 class ConvNorm(nn.Module):
