@@ -39,6 +39,7 @@ class Checkpoints:
                 preservation_policy=preservation_policy.LatestN(2), enable_async_checkpointing=True
             ),
         )
+        self._asked = 0
 
     def save(self, number: int, state: PyTree, position: Position) -> None:
         """Save under a number that grows with the run."""
@@ -64,9 +65,14 @@ class Checkpoints:
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         return self._restore(newest, state=ocp.args.StandardRestore(target))["state"]
 
-    def stop_requested(self, number: int) -> bool:
-        """Whether the cluster asked this job to stop; all processes agree on the answer."""
-        return self._manager.reached_preemption(number)
+    def stop_requested(self) -> bool:
+        """Whether the cluster asked this job to stop.
+
+        All processes agree on the answer, as long as all ask equally often: what they settle on is
+        at which question, counted from the start of the process, it is yes.
+        """
+        self._asked += 1
+        return self._manager.reached_preemption(self._asked)
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -1,6 +1,7 @@
 """The training loop of one phase. It knows no method: it sees a phase and a state.
 
-The order within a step: update; every `log_every_steps` a line of metrics per expert; every
+Steps are taken in calls of several, none of which goes past a place where the loop has things to
+do. The order there: update; every `log_every_steps` a line of metrics per expert; every
 `eval_every_epochs`, and at the end of a phase that another one follows, evaluate, then
 `after_eval`; every `save_every_epochs`, after an evaluation, at the end and when asked to stop,
 save. Nothing is logged or saved that is not finite.
@@ -23,11 +24,12 @@ from ltjax.data.feeds import resident
 from ltjax.evaluate import evaluator
 from ltjax.experts import best_over, independent, seeded_keys
 from ltjax.learner import TrainState
-from ltjax.mesh import EXPERT_BATCHES, EXPERTS, WHOLE, fetch, mesh_for, place, sharded
+from ltjax.mesh import EXPERTS, REQUESTS, WHOLE, fetch, mesh_for, place, sharded
 from ltjax.phases import Info, Phase, steps_per_epoch
 from ltjax.rundir import Log
 from ltjax.settings import Settings
 from ltjax.signals import Stop
+from ltjax.strides import most_steps, strides
 
 
 class Stopped(Exception):  # noqa: N818, not an error
@@ -69,6 +71,9 @@ class Loop:
         self._many = sharded(many, self._mesh, self._feed.load)
         self._evaluate = evaluator(many, self._mesh, settings.eval_batch_size)
         self._per_epoch = steps_per_epoch(len(this.info.labels), settings)
+        self._log_every = settings.log_every_steps
+        self._eval_every = self._steps(settings.eval_every_epochs)
+        self._save_every = self._steps(settings.save_every_epochs)
 
     def initial(self) -> TrainState:
         """A fresh state, every leaf in its final shape."""
@@ -94,33 +99,36 @@ class Loop:
         arrays = place(self._feed.arrays, self._mesh, WHOLE)
         images_per_step = phase.num_experts * settings.batch_size
         speed = Speed(images_per_step)
-        began, metrics = time.perf_counter(), None
-        before = sum(phase.num_steps for phase in this.recipe[: self._phase_number])
+        began, metrics, compiled = time.perf_counter(), None, set()
+        every = [n for n in (self._log_every, self._eval_every, self._save_every) if n]
+        calls = strides(start, phase.num_steps, every, most_steps(settings.compute))
         is_last_phase = self._phase_number + 1 == len(this.recipe)
         with (
             Stop(lambda text: say(this.console, text)) as stop,
             Display(this.console, phase.name, phase.num_steps, start, images_per_step) as display,
         ):
-            for step in range(start, phase.num_steps):
-                request = place(self._feed.request(step), self._mesh, EXPERT_BATCHES)
-                # One step may run while the next is prepared. A longer queue would go on running
+            for step, count in calls:
+                requests = place(self._feed.requests(step, count), self._mesh, REQUESTS)
+                # One call may run while the next is prepared. A longer queue would go on running
                 # long after Ctrl-C.
                 jax.block_until_ready(metrics)
-                if metrics is not None:
+                if count in compiled:
                     speed.begin(step)
-                state, metrics = self._many.update(state, arrays, request)
+                else:  # the first call of a program compiles it
+                    speed.pause()
+                    compiled.add(count)
+                state, metrics = self._many.update(state, arrays, requests)
 
-                done, last = step + 1, step + 1 == phase.num_steps
+                done, last = step + count, step + count == phase.num_steps
                 finished = last and is_last_phase
-                # a count without gaps: processes agree to stop at the next one
-                stopping = stop.signal or this.checkpoints.stop_requested(before + done)
+                stopping = stop.signal or this.checkpoints.stop_requested()
                 display.advance(done)
-                if done % settings.log_every_steps == 0 or last:
+                if done % self._log_every == 0 or last:
                     self._log(done, fetch(metrics), speed, display)
-                evaluate = last or self._is_due(done, settings.eval_every_epochs)
+                evaluate = last or _is_due(done, self._eval_every)
                 if evaluate and not finished:  # the last state of a run has its own evaluation
                     state = self._evaluate_and_tell(state, done)
-                if evaluate or stopping or self._is_due(done, settings.save_every_epochs):
+                if evaluate or stopping or _is_due(done, self._save_every):
                     self.save(state, done, seconds + time.perf_counter() - began)
                     speed.pause()
                 if stopping and not finished:
@@ -178,14 +186,18 @@ class Loop:
                 f"--config.schedule.lr, with another --workdir, may help."
             )
 
-    def _is_due(self, done, epochs):
-        return epochs > 0 and done % max(1, round(epochs * self._per_epoch)) == 0
+    def _steps(self, epochs):
+        return max(1, round(epochs * self._per_epoch)) if epochs else 0
 
     def _number(self, done):
         return number(self.this.recipe, self._phase_number, done)
 
     def _when(self, done):
         return {"phase": self.phase.name, "step": done, "epoch": done / self._per_epoch}
+
+
+def _is_due(done, every):
+    return every > 0 and done % every == 0
 
 
 def number(recipe: tuple[Phase, ...], phase: int, step: int) -> int:

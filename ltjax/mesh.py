@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -21,7 +22,7 @@ from ltjax.learner import Learner, PyTree
 
 # Where the leading axes of an array lie.
 EXPERTS = PartitionSpec(EXPERT)  # [E, ...]
-EXPERT_BATCHES = PartitionSpec(EXPERT, DATA)  # [E, B, ...]
+REQUESTS = PartitionSpec(None, EXPERT, DATA)  # [S, E, B, ...], of S steps
 EXAMPLES = PartitionSpec(DATA)  # [B, ...], one batch that all experts see
 WHOLE = PartitionSpec()  # the same everywhere
 
@@ -72,7 +73,7 @@ class Sharded(NamedTuple):
     """A Learner of many experts, compiled for a mesh."""
 
     init: Callable[[jax.Array, PyTree], PyTree]  # (keys [E], example batch) -> state
-    update: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, dict]]  # (state, arrays, request)
+    update: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, dict]]  # (state, arrays, requests)
     is_finite: Callable[[PyTree], jax.Array]  # state -> bool[E], whether all numbers are finite
     many: Learner
 
@@ -87,11 +88,20 @@ def sharded(many: Learner, mesh: Mesh, load: Callable = lambda arrays, request: 
         has leaves [E, B, ...], the arrays are whole on every device.
 
     Returns:
-      Sharded; `update` donates the state that it is given.
+      Sharded; `update` takes requests [S, E, B, ...] of S steps, donates the state that it is
+      given, and returns the metrics of the last step; a loss that is not finite in any of them is
+      NaN there.
     """
 
-    def update(state, arrays, request):
-        return many.update(state, load(arrays, request))
+    def update(state, arrays, requests):
+        def step(state, request):
+            return many.update(state, load(arrays, request))
+
+        if len(jax.tree.leaves(requests)[0]) == 1:  # nothing to repeat
+            return step(state, _at(requests, 0))
+        state, metrics = lax.scan(step, state, requests)
+        last, losses = _at(metrics, -1), metrics["loss"]  # [S, E]
+        return state, last | {"loss": jnp.where(jnp.isfinite(losses).all(0), last["loss"], jnp.nan)}
 
     return Sharded(
         init=jax.jit(
@@ -100,12 +110,16 @@ def sharded(many: Learner, mesh: Mesh, load: Callable = lambda arrays, request: 
             compiler_options=_QUICK if mesh.devices.flat[0].platform == "cpu" else None,
         ),
         update=jax.jit(
-            over_mesh(update, mesh, (EXPERTS, WHOLE, EXPERT_BATCHES), (EXPERTS, EXPERTS)),
+            over_mesh(update, mesh, (EXPERTS, WHOLE, REQUESTS), (EXPERTS, EXPERTS)),
             donate_argnums=0,
         ),
         is_finite=jax.jit(over_mesh(_is_finite, mesh, (EXPERTS,), EXPERTS)),
         many=many,
     )
+
+
+def _at(tree: PyTree, step: int) -> PyTree:
+    return jax.tree.map(lambda x: x[step], tree)
 
 
 def _is_finite(state: PyTree) -> jax.Array:

@@ -72,6 +72,9 @@ class Compute:
     # Of images and activations. Parameters, statistics, logits and the optimiser are float32 in any
     # case, and so are sums. On CPU "bfloat16" is for trying things out: it is slow.
     dtype: str = limited("float32", one_of=DTYPES)
+    steps_per_call: int = limited(
+        0, at_least=0
+    )  # of the compiled program; 0: ltjax.strides chooses
     cache: bool = True  # keep compiled programs in the user's cache folder (ltjax.compilation)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop after the current step, so that the state can be saved."""
+"""Ctrl-C and SIGTERM as a wish to stop after the current call, so that the state can be saved."""
 
 import signal
 import threading
@@ -11,8 +11,8 @@ import jax
 class Stop:
     """A context in which the first signal is only noted; the second one acts as it always does.
 
-    With several processes nothing is caught here: they must agree on the step at which they stop,
-    which JAX's own preemption service sees to (Checkpoints.stop_requested).
+    With several processes nothing is caught here: they must agree on where they stop, which JAX's
+    own preemption service sees to (Checkpoints.stop_requested).
     """
 
     def __init__(self, tell: Callable[[str], None]):
@@ -35,7 +35,7 @@ class Stop:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        self._tell("Stopping after this step, and saving; once more stops at once.")
+        self._tell("Stopping, and saving; once more stops at once.")
         self._restore()
 
     def _restore(self) -> None:

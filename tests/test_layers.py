@@ -14,7 +14,7 @@ FLOORS = [
     ["methods"],
     ["phases"],
     ["mixing"],
-    ["experts", "mesh", "data.feeds", "cost", "objective"],
+    ["experts", "mesh", "strides", "data.feeds", "cost", "objective"],
     ["learner", "optim", "models", "data.datasets", "data.augment", "data.foreground"],
     ["data.builders"],
     ["data.splits", "data.sampling", "data.images", "losses", "reweighting", "metrics", "settings"],

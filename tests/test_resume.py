@@ -55,7 +55,7 @@ def toy_data(monkeypatch):
     monkeypatch.setitem(METHODS, "two_phases", two_phases)
 
 
-def run(folder, method, loops, kill_at=None):
+def run(folder, method, loops, kill_at=None, **changed):
     """Run, perhaps killed once `kill_at` (phase, step) is through; returns the last state saved.
 
     `loops` keeps the compiled programs from one run to the next, {phase: Loop}.
@@ -76,8 +76,14 @@ def run(folder, method, loops, kill_at=None):
                     raise Killed
 
             patch.setattr(loop.Display, "advance", advance)
-        train.run(CONFIG | {"method": {"name": method}}, workdir=str(folder))
+        train.run(CONFIG | {"method": {"name": method}} | changed, workdir=str(folder))
     return read_state(folder)
+
+
+def events(folder):
+    """The log, but for speeds."""
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if "per_second" not in k} for line in lines]
 
 
 # (where it is killed, where it goes on: saves are every 2 steps and at the end of a phase)
@@ -99,14 +105,40 @@ def test_killed_and_resumed_is_bitwise_uninterrupted(tmp_path, method, capsys):
     found = run(tmp_path / "killed", method, loops)
     assert f"Going on from step {step} " in capsys.readouterr().out
     toy.assert_trees_equal(found, expected)
+    # each step once, with the same numbers
+    assert events(tmp_path / "killed") == events(tmp_path / "whole")
 
-    def events(name):
-        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
-        return [
-            {k: v for k, v in json.loads(line).items() if "per_second" not in k} for line in lines
-        ]
 
-    assert events("killed") == events("whole")  # each step once, with the same numbers
+def by_calls(steps_per_call):
+    """The fields of a run whose steps 1 to 5 and 6 to 10 may be taken together."""
+    compute = {"experts_over": "map", "steps_per_call": steps_per_call}
+    return {"compute": compute, "log_every_steps": 5, "save_every_epochs": 1.0}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_steps_of_one_call_are_those_of_many(tmp_path, method):
+    one = run(tmp_path / "one", method, {}, **by_calls(1), num_epochs=1.0)
+    four = run(tmp_path / "four", method, {}, **by_calls(4), num_epochs=1.0)
+    # a loop over steps may be compiled to other roundings; measured: none here
+    toy.assert_trees_close(four, one, atol=2e-6)
+    (first,), (second,) = (events(tmp_path / name) for name in ("one", "four"))
+    assert first.keys() == second.keys() and first["step"] == second["step"] == 5
+    np.testing.assert_allclose(second["train/loss"], first["train/loss"], rtol=1e-5)
+
+
+def test_steps_of_one_call_resume_bitwise(tmp_path, monkeypatch):
+    """Calls of 4, 1, 4 and 1 steps; once killed after the third, once asked to stop there."""
+    loops, fields = {}, by_calls(4)
+    expected = run(tmp_path / "whole", "classifier", loops, **fields)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", "classifier", loops, ("train", 9), **fields)
+    with Checkpoints(tmp_path / "killed") as checkpoints:
+        assert checkpoints.position().step == 5
+    with monkeypatch.context() as patch, pytest.raises(loop.Stopped, match="saved at step 9 "):
+        patch.setattr(Checkpoints, "stop_requested", lambda self: True)
+        run(tmp_path / "killed", "classifier", loops, **fields)
+    toy.assert_trees_equal(run(tmp_path / "killed", "classifier", loops, **fields), expected)
+    assert events(tmp_path / "killed") == events(tmp_path / "whole")
 
 
 def test_a_finished_run_is_shown_not_repeated(tmp_path, monkeypatch, capsys):
@@ -139,6 +171,28 @@ def test_nan_stops_the_run_and_keeps_the_last_good_state(tmp_path, monkeypatch):
     leaves = jax.tree.leaves(read_state(tmp_path)["variables"])
     assert all(np.isfinite(leaf).all() for leaf in leaves)
     assert not (tmp_path / "report.json").exists()
+
+
+def nan_once(settings, info):
+    """A method whose third loss is not a number; its gradients are those of the others."""
+    (phase,) = recipe(settings, info)
+    method = toy.method(info)
+
+    def loss(variables, batch, key, progress):
+        step = method.loss(variables, batch, key, progress)
+        third = jnp.abs(progress - 0.2) < 0.01
+        return step._replace(
+            values=step.values + jax.lax.stop_gradient(jnp.where(third, jnp.nan, 0.0))
+        )
+
+    return (phase._replace(learner=toy.learner_of(method._replace(loss=loss))),)
+
+
+def test_a_loss_that_is_nan_in_the_middle_of_a_call_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "nan_once", nan_once)
+    config = CONFIG | by_calls(5) | {"method": {"name": "nan_once"}}
+    with pytest.raises(loop.Diverged, match=r"loss of expert 1, 2 .* step 5 .* nothing was saved"):
+        train.run(config, workdir=str(tmp_path))
 
 
 def command(folder, data_dir):

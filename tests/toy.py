@@ -109,8 +109,8 @@ class Trainer:
     def update(self, state, request, images=None):
         arrays = self.feed.arrays if images is None else self.feed.arrays | {"image": images}
         arrays = mesh.place(arrays, self.mesh, mesh.WHOLE)
-        request = mesh.place(request, self.mesh, mesh.EXPERT_BATCHES)
-        return self.sharded.update(state, arrays, request)
+        requests = mesh.place(np.asarray(request)[None], self.mesh, mesh.REQUESTS)
+        return self.sharded.update(state, arrays, requests)
 
     def steps(self, num_steps, state=None):
         state, losses = self.init() if state is None else state, []

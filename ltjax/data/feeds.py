@@ -8,6 +8,7 @@ the device as uint8, so that its requests are only indices.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,6 +23,11 @@ class Feed(NamedTuple):
     arrays: PyTree  # placed once, whole on every device
     request: Callable[[int], PyTree]  # step -> host arrays [E, B, ...]
     load: Callable[[PyTree, PyTree], Batch]  # (arrays, request) -> batch, in the compiled step
+
+    def requests(self, start: int, count: int) -> PyTree:
+        """Those of `count` steps from `start` on, [count, E, B, ...]."""
+        each = [self.request(step) for step in range(start, start + count)]
+        return jax.tree.map(lambda *steps: np.stack(steps), *each)
 
 
 def resident(images: Images, draw: Draw, seed: int, phase: int, num_experts: int) -> Feed:
