@@ -45,8 +45,8 @@ def over_experts(f: Callable, over: str) -> Callable:
     Args:
       f: a function of one expert.
       over: how the map is compiled; the results agree to rounding. 'vmap' computes all experts in
-        each operation: right for accelerators and for native kernels. XLA:CPU, without these, turns
-        convolutions with a kernel per expert into grouped ones, many times slower than 'unroll',
+        each operation: right for native kernels and for block-diagonal convolutions. XLA turns
+        others, with a kernel per expert, into grouped ones: on CPU many times slower than 'unroll',
         which compiles one copy of f per expert. 'map' is a loop: it compiles once and needs the
         memory of one expert.
     """
@@ -62,10 +62,11 @@ def best_over(compute: Compute) -> str:
     """The `over` that a config asks for, or the fast one where it leaves the choice ('auto')."""
     if compute.experts_over != "auto":
         return compute.experts_over
-    is_plain_cpu = jax.default_backend() == "cpu" and not is_native(
-        compute.convolution, compute.dtype
-    )
-    return "unroll" if is_plain_cpu else "vmap"
+    together = compute.convolution == "blocks" or is_native(compute.convolution, compute.dtype)
+    # On CPU this is measured. For accelerators it is an assumption: 'unroll' launches as many
+    # kernels as there are experts, but the grouped convolutions of 'vmap' have slow gradients on
+    # GPUs (jax-ml/jax #13800). benchmarks/gpu.py measures all forms.
+    return "vmap" if together else "unroll"
 
 
 def seeded_keys(seed: int, phase: int, num_experts: int) -> jax.Array:

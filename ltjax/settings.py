@@ -16,7 +16,7 @@ from ltjax.choices import typed, unknown_of, within
 from ltjax.errors import UserError
 from ltjax.presets import with_preset
 
-CONVOLUTIONS = ("winograd", "direct", "plain")
+CONVOLUTIONS = ("winograd", "direct", "plain", "blocks")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -66,7 +66,8 @@ class Compute:
     """How the same sums are computed; results agree to the rounding of `dtype`."""
 
     # On CPU, "winograd" and "direct" are native kernels, with or without Winograd's transforms for
-    # convolutions of stride 1. "plain" is JAX alone; so is each where there are no kernels.
+    # convolutions of stride 1. "plain" is JAX alone; so are these where there are no kernels.
+    # "blocks" is for accelerators: one dense convolution of all experts (ltjax.models.blocks).
     convolution: str = limited("winograd", one_of=CONVOLUTIONS)
     experts_over: str = limited("auto", one_of=("auto", "vmap", "unroll", "map"))  # ltjax.experts
     # Of images and activations. Parameters, statistics, logits and the optimiser are float32 in any
@@ -76,6 +77,14 @@ class Compute:
         0, at_least=0
     )  # of the compiled program; 0: ltjax.strides chooses
     cache: bool = True  # keep compiled programs in the user's cache folder (ltjax.compilation)
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
+        if self.convolution == "blocks" and self.experts_over in ("unroll", "map"):
+            raise UserError(
+                f"config.compute.experts_over is {self.experts_over!r}, which takes one expert at "
+                f"a time; config.compute.convolution=blocks takes all at once: leave it 'auto'."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,6 +89,8 @@ MISTAKES = [
     ({"mesh": {"expert": 3}}, ["config.mesh.expert is 3", "2 experts on 8 devices", "such as 2"]),
     ({"compute": {"experts_over": "pmap"}}, ["'pmap'", "unroll"]),
     ({"compute": {"steps_per_call": -1}}, ["config.compute.steps_per_call is -1", "at least 0"]),
+    ({"compute": {"convolution": "blocks", "experts_over": "map"}}, ["'map'", "leave it 'auto'"]),
+    ({"compute": {"convolution": "block"}}, ["config.compute.convolution is 'block'", "blocks"]),
     ({"compute": {"dtype": "float16"}}, ["config.compute.dtype is 'float16'", "bfloat16"]),
     ({"num_epochs": 0.0}, ["config.num_epochs is 0.0", "above 0"]),
     ({"num_epochs": float("nan")}, ["config.num_epochs is nan", "finite"]),

@@ -21,12 +21,12 @@ from jax import lax
 CHUNK = 16  # images, at most
 
 
-def conv_sums(x, a, c, w, stride, groups=1):
-    """`ltjax.models.layers.conv_sums`, by its definition.
+def conv_sums(x, a, c, w, stride, conv=None):
+    """`ltjax.models.layers.conv_sums`, by its definition; `conv` computes what `convolve` does.
 
     The sums are those of y as it is stored: what the next layer normalises has mean 0, variance 1.
     """
-    y = convolve(before(x, a, c), w.astype(x.dtype), stride, groups)
+    y = (conv or convolve)(before(x, a, c), w.astype(x.dtype), stride)
     exact = wide(y)
     return y, exact.sum((0, 1, 2)), (exact * exact).sum((0, 1, 2))
 
@@ -77,7 +77,7 @@ def convolve(x: jax.Array, w: jax.Array, stride: int = 1, groups: int = 1) -> ja
         return x[:, ::stride, ::stride] @ w[0, 0]
     if size == 3 and groups == 1:
         return conv3x3(x, w, stride)
-    return _plain(x, w, stride) if groups == 1 else _grouped(x, w, stride, groups)
+    return of_lax(x, w, stride) if groups == 1 else _grouped(x, w, stride, groups)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -92,26 +92,27 @@ def conv3x3(x: jax.Array, w: jax.Array, stride: int = 1) -> jax.Array:
     Returns:
       [B, ceil(H / stride), ceil(W / stride), O].
     """
-    return _plain(x, w, stride)
+    return of_lax(x, w, stride)
 
 
-def _plain(x, w, stride, groups=1):
+def of_lax(x, w, stride, groups=1):
+    """`convolve` with the gradients of `lax`."""
     pad = (len(w) // 2,) * 2
     return _conv(x, w, (stride, stride), (pad, pad), feature_group_count=groups)
 
 
 def _forward(x, w, stride):
-    return _plain(x, w, stride), (x, w)
+    return of_lax(x, w, stride), (x, w)
 
 
 def _backward(stride, residuals, g):
     def canonical(x, w, g):
         return _input_gradient(x, w, g, stride), _kernel_gradient(x, g, stride)
 
-    def of_lax(x, w, g):
-        return jax.vjp(lambda x, w: _plain(x, w, stride), x, w)[1](g)
+    def default(x, w, g):
+        return jax.vjp(lambda x, w: of_lax(x, w, stride), x, w)[1](g)
 
-    return lax.platform_dependent(*residuals, g, cpu=canonical, default=of_lax)
+    return lax.platform_dependent(*residuals, g, cpu=canonical, default=default)
 
 
 conv3x3.defvjp(_forward, _backward)
@@ -119,11 +120,11 @@ conv3x3.defvjp(_forward, _backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _grouped(x, w, stride, groups):
-    return _plain(x, w, stride, groups)
+    return of_lax(x, w, stride, groups)
 
 
 def _grouped_forward(x, w, stride, groups):
-    return _plain(x, w, stride, groups), (x, w)
+    return of_lax(x, w, stride, groups), (x, w)
 
 
 def _grouped_backward(stride, groups, residuals, g):
@@ -131,7 +132,7 @@ def _grouped_backward(stride, groups, residuals, g):
         return lambda x, w, g: jax.vjp(lambda x, w: form(x, w, stride, groups), x, w)[1](g)
 
     return lax.platform_dependent(
-        *residuals, g, cpu=gradients_of(_tap_by_tap), default=gradients_of(_plain)
+        *residuals, g, cpu=gradients_of(_tap_by_tap), default=gradients_of(of_lax)
     )
 
 
@@ -139,7 +140,7 @@ _grouped.defvjp(_grouped_forward, _grouped_backward)
 
 
 def _tap_by_tap(x, w, stride, groups):
-    """_plain as a sum of matrix products, one for each position of the kernel."""
+    """of_lax as a sum of matrix products, one for each position of the kernel."""
     size, pad = len(w), len(w) // 2
     spans = [stride * (-(-length // stride) - 1) + 1 for length in x.shape[1:3]]
     x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))

@@ -7,6 +7,7 @@ exchanged without touching a network: `convolution.py` is its definition, for ev
 of number; `native.py` is for 3x3 kernels in float32 on CPU, several times faster there.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -16,8 +17,8 @@ from jax import lax
 
 from ltjax import kernels
 from ltjax.axes import DATA
+from ltjax.models import blocks, native
 from ltjax.models import convolution as plain
-from ltjax.models import native
 from ltjax.settings import CONVOLUTIONS, Compute
 
 EPSILON = 1e-5
@@ -46,8 +47,9 @@ def conv_sums(
       a, c: [I], the affine before the ReLU; both None where x is read as it is.
       w: [k, k, I / groups, O], k odd.
       stride: 1 or 2, in both directions.
-      form: "winograd", "direct" or "plain", as ltjax.settings.Compute says. The first two are
-        native where that can be (`is_native`, float32, k = 3, one group), and plain elsewhere.
+      form: "winograd", "direct", "plain" or "blocks", as ltjax.settings.Compute says. The first two
+        are native where that can be (`is_native`, k = 3, one group), and plain elsewhere; "blocks"
+        is for k = 3 and one group, too.
       groups: of channels, each convolved by itself: an equal share of I gives one of O.
 
     Returns:
@@ -71,7 +73,9 @@ def conv_sums(
     is_3x3 = len(w) == 3 and groups == 1
     if is_3x3 and all(is_native(form, of.dtype) for of in (x, a, c, w) if of is not None):
         return native.conv_sums(x, a, c, w, stride, form == "winograd")
-    return plain.conv_sums(x, a, c, w, stride, groups)
+    if is_3x3 and form == "blocks":
+        return plain.conv_sums(x, a, c, w, stride, blocks.conv3x3)
+    return plain.conv_sums(x, a, c, w, stride, functools.partial(plain.convolve, groups=groups))
 
 
 def add_relu(
@@ -128,7 +132,8 @@ def described(compute: Compute) -> str:
     if is_native(form, dtype):
         how = "Winograd's transforms" if form == "winograd" else "as they are defined"
         return f"native {kernels.target()} kernels, {how}"
-    what = "plain JAX" if dtype == "float32" else f"plain JAX in {dtype}"
+    what = "block-diagonal, plain JAX" if form == "blocks" else "plain JAX"
+    what = what if dtype == "float32" else f"{what} in {dtype}"
     if _wants_native(form):
         why = kernels.why_not() or "they are for float32"
         return f"{what}, several times slower than native kernels ({why})"
