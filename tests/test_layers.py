@@ -14,11 +14,11 @@ FLOORS = [
     ["methods"],
     ["phases"],
     ["mixing"],
-    ["experts", "mesh", "strides", "data.feeds", "cost", "objective"],
-    ["learner", "optim", "models", "data.datasets", "data.augment", "data.foreground"],
-    ["data.builders"],
+    ["experts", "mesh", "strides", "data.feeds", "data.augment", "cost", "objective"],
+    ["learner", "optim", "models", "data.datasets", "data.foreground"],
+    ["data.builders", "data.policies"],
     ["data.splits", "data.sampling", "data.images", "losses", "reweighting", "metrics", "settings"],
-    ["choices", "axes", "kernels", "memory", "compilation", "presets"],
+    ["choices", "axes", "kernels", "memory", "compilation", "presets", "data.operations"],
     ["errors"],
 ]
 
