@@ -14,6 +14,7 @@ Other methods, by name (python -m ltjax.main --list shows all), or put together:
     ... --config.method.name=ldam_drw
     ... --config.method.name=crt --config.mixing.name=mixup
     ... --config.loss.name=balanced_softmax --config.sampler.name=power --config.sampler.q=0.5
+    ... --config.augment.name=autoaugment --config.augment.cutout=16    (docs/augmentation.md)
     ... --config.method.name=joint                              (the ablation: not independent)
 
 The data set must be prepared once; --config.data.download=True lets TFDS download it.
@@ -38,6 +39,7 @@ def get_config():
     config.loss = dict()
     config.reweight = dict()
     config.mixing = dict()
+    config.augment = dict(name="pad_crop_flip")
     config.num_experts = 3
     config.batch_size = 128  # images per expert and step
     config.num_epochs = 200.0

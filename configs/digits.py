@@ -26,6 +26,7 @@ def get_config():
     config.loss = dict()
     config.reweight = dict()
     config.mixing = dict()
+    config.augment = dict(name="pad_crop_flip")
     config.num_experts = 3
     config.batch_size = 64  # images per expert and step
     config.num_epochs = 60.0

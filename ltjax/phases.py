@@ -17,7 +17,7 @@ from ltjax import optim
 from ltjax.axes import example_keys
 from ltjax.choices import choose, choose_with_start
 from ltjax.data import sampling
-from ltjax.data.augment import normalize, pad_crop_flip
+from ltjax.data.augment import AUGMENTS, normalize
 from ltjax.data.datasets import Dataset
 from ltjax.data.sampling import SAMPLERS, Draw
 from ltjax.errors import UserError
@@ -121,7 +121,7 @@ def phase(
     num_steps = max(1, round(settings.num_epochs * per_epoch))
     return Phase(
         name=name,
-        learner=learner(on_images(method, info.dataset, settings), optimizer, num_steps),
+        learner=learner(on_images(method, info, settings), optimizer, num_steps),
         num_experts=num_experts,
         num_steps=num_steps,
         draw=_draw(settings, info, num_steps),
@@ -145,7 +145,7 @@ def passes(
     size = len(info.labels) if source == "train" else info.num_validation
     per_pass = steps_per_epoch(size, settings)
     draw = sampling.in_order(size, settings.batch_size)
-    images = on_images(method, info.dataset, dataclasses.replace(settings, augment=False))
+    images = on_images(method, info, dataclasses.replace(settings, augment={"name": "none"}))
     return Phase(
         name=name,
         learner=learner(images, optax.identity(), times * per_pass),
@@ -172,12 +172,14 @@ def network(settings: Settings, info: Info) -> Network:
     return make(info.num_classes, settings.compute.convolution)
 
 
-def on_images(method: Method, dataset: Dataset, settings: Settings) -> Method:
+def on_images(method: Method, info: Info, settings: Settings) -> Method:
     """Let a method that expects normalised floats read the data set's uint8 images.
 
     The floats are of config.compute.dtype, and networks compute in the type of their images. In
-    training the images are shifted and mirrored first, if config.augment.
+    training the images are augmented first, each with a key of its own.
     """
+    dataset = info.dataset
+    augment = choose(AUGMENTS, "augment", **settings.augment)(dataset, info.image_shape)
 
     def normalized(batch):
         image = normalize(batch["image"], dataset.mean, dataset.std, settings.compute.dtype)
@@ -185,11 +187,11 @@ def on_images(method: Method, dataset: Dataset, settings: Settings) -> Method:
 
     def augmented(batch, key):
         keys = example_keys(key, len(batch["image"]))
-        return batch | {"image": pad_crop_flip(keys, batch["image"], dataset.pad, dataset.flip)}
+        return batch | {"image": augment(keys, batch["image"])}
 
     def loss(variables, batch, key, progress):
         augment_key, key = jax.random.split(key)
-        batch = augmented(batch, augment_key) if settings.augment else batch
+        batch = augmented(batch, augment_key)
         return method.loss(variables, normalized(batch), key, progress)
 
     return method._replace(

@@ -98,6 +98,7 @@ class Settings:
     method: Mapping[str, Any] = named("classifier")
     network: Mapping[str, Any] = named("resnet32")
     schedule: Mapping[str, Any] = named("step", lr=0.1)
+    augment: Mapping[str, Any] = named("pad_crop_flip")
     # These three may set in late: `start`, a fraction of the phase, is an option of every row.
     sampler: Mapping[str, Any] = named("instance_balanced")
     loss: Mapping[str, Any] = named("cross_entropy")
@@ -109,7 +110,6 @@ class Settings:
     num_epochs: float = limited(
         200.0, above=0
     )  # an epoch is ceil(training images / batch_size) steps
-    augment: bool = True  # random shifts and flips, as the data set's row says
     combine: str = limited(
         "probs", one_of=("probs", "logits")
     )  # what the average of experts averages

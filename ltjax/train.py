@@ -13,6 +13,7 @@ from ltjax.choices import choose, choose_with_start, pick
 from ltjax.compilation import use_cache
 from ltjax.console import own_console, say
 from ltjax.data import datasets
+from ltjax.data.augment import AUGMENTS
 from ltjax.data.sampling import SAMPLERS
 from ltjax.loop import Loop, Run, number
 from ltjax.losses import LOSSES
@@ -29,6 +30,7 @@ TABLES = {
     "method": METHODS,
     "network": NETWORKS,
     "schedule": SCHEDULES,
+    "augment": AUGMENTS,
     "sampler": SAMPLERS,
     "loss": LOSSES,
     "reweight": REWEIGHTINGS,

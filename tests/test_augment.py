@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +8,9 @@ import toy
 
 from ltjax import mesh
 from ltjax.axes import example_keys
-from ltjax.data.augment import normalize, pad_crop_flip
+from ltjax.data import augment
+from ltjax.data.augment import AUGMENTS, normalize, pad_crop_flip
+from ltjax.data.datasets import DATASETS
 
 IMAGE = np.random.default_rng(0).integers(1, 256, (500, 6, 5, 3)).astype(np.uint8)
 KEYS = jax.random.split(jax.random.key(0), 500)
@@ -38,6 +42,72 @@ def test_every_shift_and_mirror_happens_equally_often():
 def test_nothing_happens_without_padding_and_mirroring():
     found = pad_crop_flip(KEYS, jnp.asarray(IMAGE), pad=0, flip=False)
     np.testing.assert_array_equal(found, IMAGE)
+
+
+def test_cutout_blackens_one_square_whose_centre_may_be_anywhere():
+    found = np.asarray(augment.cut_out(KEYS, jnp.asarray(IMAGE), size=3))
+    centres = []
+    for before, after in zip(IMAGE, found, strict=True):
+        rows, columns = np.nonzero((after == 0).all(-1))
+        expected = before.copy()
+        expected[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = 0
+        np.testing.assert_array_equal(after, expected)
+        # a square at the border is cut off, and its centre then one of two pixels from its corner
+        top, left = (x.max() - 1 if x.min() == 0 else x.min() + 1 for x in (rows, columns))
+        assert len(np.unique(rows)) == 3 - (top in (0, 5))
+        assert len(np.unique(columns)) == 3 - (left in (0, 4))
+        centres.append((top, left))
+    counts = np.array([centres.count(where) for where in set(centres)])
+    assert len(counts) == 30 and counts.sum() == 500
+    assert ((counts - 500 / 30) ** 2 / (500 / 30)).sum() < 58  # 29 degrees, p = 0.001
+
+
+def test_a_square_as_large_as_the_image_leaves_a_quarter_at_least():
+    """Its centre is in the image: what is cut is at least its quadrant that lies inside."""
+    found = np.asarray(augment.cut_out(KEYS, jnp.ones((500, 4, 4, 1), jnp.uint8), size=4))
+    assert set((found == 0).sum((1, 2, 3))) == {a * b for a in (2, 3, 4) for b in (2, 3, 4)}
+
+
+OPTIONS = {"cutout": {"size": 4}, "autoaugment": {"cutout": 3}, "randaugment": {"cutout": 3}}
+every_row = pytest.mark.parametrize("row", AUGMENTS)
+
+
+@functools.cache
+def compiled(row, dataset, shape):
+    return jax.jit(AUGMENTS[row](DATASETS[dataset], shape, **OPTIONS.get(row, {})))
+
+
+def augmented(row, dataset, image):
+    return np.asarray(compiled(row, dataset, image.shape[1:])(KEYS[: len(image)], image))
+
+
+@every_row
+@pytest.mark.parametrize("dataset, channels", [("digits", 1), ("cifar10", 3)])
+def test_each_row_gives_images_that_depend_on_their_own_key_alone(row, dataset, channels):
+    image = jnp.asarray(np.resize(IMAGE, (500, 8, 8, channels)))
+    found = augmented(row, dataset, image)
+    assert found.dtype == np.uint8 and found.shape == image.shape
+    other = np.concatenate([image[:4], 255 - image[4:]])
+    np.testing.assert_array_equal(augmented(row, dataset, other)[:4], found[:4])
+    changed = (found != image).any((1, 2, 3))
+    assert not changed.any() if row == "none" else changed.any()
+
+
+def test_the_default_row_is_shifts_and_mirroring_as_the_data_set_has_them():
+    image = jnp.asarray(IMAGE[:20])
+    for name, pad, flip in [("digits", 1, False), ("cifar10", 4, True)]:
+        expected = jax.jit(pad_crop_flip, static_argnums=(2, 3))(KEYS[:20], image, pad, flip)
+        np.testing.assert_array_equal(augmented("pad_crop_flip", name, image), expected)
+
+
+@pytest.mark.parametrize("row", ["cutout", "autoaugment", "randaugment"])
+def test_digits_are_never_mirrored(row):
+    """Pixels are ranked from left to right; in a mirrored image, from right to left."""
+    ramp = np.broadcast_to(np.arange(1, 9) * 25, (500, 8, 8))[..., None].astype(np.uint8)
+    shifted = {x.tobytes() for x in augmented("pad_crop_flip", "digits", ramp)}
+    mirrored = {np.frombuffer(x, np.uint8).reshape(8, 8)[:, ::-1].tobytes() for x in shifted}
+    found = {x.tobytes() for x in augmented(row, "digits", ramp)}
+    assert not found & mirrored - shifted
 
 
 def test_normalising_is_per_channel():

@@ -62,7 +62,7 @@ def test_a_config_takes_a_step_on_noise(path, tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_other_choice_is_one_name_away(path):
     """What a config says of one row of a table does not stand in the way of another row."""
-    needed = {"power": {"q": 0.5}}
+    needed = {"power": {"q": 0.5}, "cutout": {"size": 4}}
     for field, table in train.TABLES.items():
         for name in table:
             config = read(path).get_config()

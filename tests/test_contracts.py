@@ -97,6 +97,14 @@ def test_one_step_is_the_same_on_any_mesh(phase, shape):
     assert_trees_close(found, expected, atol=2e-6)
 
 
+def test_one_step_is_the_same_on_any_mesh_under_strong_augmentation():
+    phase = toy.phase(augment={"name": "autoaugment", "cutout": 3})
+    one, many = Trainer(phase, 4), Trainer(phase, 4, (2, 4))
+    request = one.feed.request(0)
+    expected, found = (numbers(t.update(t.init(), request)[0]) for t in (one, many))
+    assert_trees_close(found, expected, atol=2e-6)
+
+
 @every_phase
 @pytest.mark.parametrize("over", ["vmap", "unroll"])
 def test_one_step_is_the_same_however_experts_are_compiled(phase, over):

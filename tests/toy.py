@@ -137,7 +137,7 @@ def method(info, frozen=()):
     """A classifier on the toy network."""
     network = NETWORKS["toy"](info.num_classes)
     aim = objective(settings(), info.class_counts)
-    return on_images(classifier(network, aim, frozen=frozen), info.dataset, settings())
+    return on_images(classifier(network, aim, frozen=frozen), info, settings())
 
 
 def learner_of(method):
