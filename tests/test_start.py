@@ -104,9 +104,24 @@ def test_the_benchmark_prints_its_table_and_fits_80_columns():
         assert rate == pytest.approx(4 * int(row[0]) / (step / 1e3), rel=0.05)
 
 
+def test_the_benchmark_measures_every_form_by_the_step():
+    done = run(
+        *("-m", "ltjax.bench", "--experts", "2", "--rounds", "1", "--batch-size", "4"),
+        *("--network", "resnet8", "--convolution", "blocks", "--dtype", "bfloat16"),
+        *("--steps-per-call", "2"),
+        COLUMNS="80",
+    )
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "convolutions: block-diagonal, plain JAX in bfloat16" in done.stdout
+    assert "experts over vmap, 2 steps a call, bfloat16" in done.stdout
+
+
 def test_the_benchmark_says_what_it_needs():
     done = run("-m", "ltjax.bench", "--experts", "0")
     assert done.returncode == 2 and "at least 1" in done.stderr
+    done = run("-m", "ltjax.bench", "--convolution", "blocks", "--experts-over", "map")
+    assert done.returncode == 2 and "leave it 'auto'" in done.stderr
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError:

@@ -7,16 +7,17 @@ A step updates every expert once: draw the batch, cut it out of the resident uin
 mirror, normalise, gradients, SGD, what the host does included. PyTorch trains the same networks one
 after another, as fast as a user would have it (ltjax/bench/torch_loop.py).
 
-Compare ratios, not times. All candidates live in one process and take turns, one step of each a
-round; a ratio is the median over rounds of the ratios within a round. Measure on an idle machine:
-taking turns evens out a slow drift, not another job. PyTorch's threads wait for one another by
-spinning, so beside other jobs its step with two threads took six times as long as with one, which
-flatters ltjax.
+Compare ratios, not times. All candidates live in one process and take turns, one call of each a
+round, of as many steps as ltjax takes in one (--steps-per-call); times are those of one step. A
+ratio is the median over rounds of the ratios within a round. Measure on an idle machine: taking
+turns evens out a slow drift, not another job. PyTorch's threads wait for one another by spinning,
+so beside other jobs its step with two threads took six times as long as with one, which flatters
+ltjax.
 
 In the table, E x 1 is the time of the step relative to E steps of one expert; temp is what XLA
 takes for temporary arrays in a step. GFLOP/s are those of the convolutions as they are defined,
 twice the multiply-adds (GMAC); Winograd's transforms need fewer, so that more than the peak is
-possible. The peak is that of a product of two large float32 matrices here.
+possible. The peak is that of a product of two large matrices of the same type (--dtype) here.
 """
 
 import argparse
@@ -36,10 +37,12 @@ from rich.table import Table
 from ltjax import memory
 from ltjax.bench import ours
 from ltjax.errors import UserError
+from ltjax.experts import best_over
 from ltjax.models import NETWORKS
 from ltjax.models.layers import described
 from ltjax.report import device
-from ltjax.settings import CONVOLUTIONS, settings_from
+from ltjax.settings import CONVOLUTIONS, DTYPES, settings_from
+from ltjax.strides import most_steps
 
 BUSY = 0.5  # load average from which on ratios are doubtful
 WARM_UP = 3  # rounds: memory settles
@@ -63,12 +66,15 @@ def main() -> int:
 def _measure(args) -> None:
     console = Console(highlight=False)
     console.print(f"{device()}, JAX {jax.__version__}, Python {platform.python_version()}")
-    console.print(f"{args.network}, convolutions: {described(args.convolution)}")
+    compute = _settings(args, 1).compute
+    over, count = best_over(compute), most_steps(compute)
+    console.print(f"{args.network}, convolutions: {described(compute)}")
+    console.print(f"experts over {over}, {count} step{'s' * (count > 1)} a call, {args.dtype}")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0
     if load > BUSY:
         console.print(f"Load average {load:.1f}: the machine is busy, do not trust ratios.")
     images = ours.random_images()
-    peak = _matmul_peak()
+    peak = _matmul_peak(args.dtype)
     steps = {}
     for num_experts in args.experts:
         if console.is_terminal:
@@ -77,19 +83,23 @@ def _measure(args) -> None:
     candidates = {name: step.losses() for name, step in steps.items()}
     if args.against:
         candidates |= _torch_steps(args, steps, images)
-    times = _take_turns(candidates, args.rounds)  # {candidate: ms[rounds]}
+    times = _take_turns(candidates, args.rounds, count)  # {candidate: ms[rounds]}
 
     console.print(_table(args, steps, times, peak))
     used = ", ".join(f"{v / 2**30:.2f} GiB of the {k}" for k, v in memory.peak().items() if v)
     console.print(
         f"Matrix product: {peak / 1e9:,.0f} GFLOP/s. Memory at most, all together: {used}"
     )
+    if args.against:
+        from ltjax.bench import torch_loop
+
+        console.print(torch_loop.described(args.dtype))
     for num_experts in args.experts if args.against else ():
         ratio = np.median(times["ltjax", num_experts] / times["torch", num_experts])
         milliseconds = np.median(times["torch", num_experts]) / num_experts
         console.print(
-            f"E={num_experts}: {ratio:.2f} of torch (channels_last), "
-            f"which takes {milliseconds:.1f} ms an expert"
+            f"E={num_experts}: {ratio:.2f} of torch, "
+            f"which takes {_digits(milliseconds)} ms an expert"
         )
 
 
@@ -99,7 +109,12 @@ def _settings(args, num_experts):
             "data": {"name": "cifar100"},
             "network": {"name": args.network},
             "schedule": {"name": "step", "lr": 0.1},
-            "compute": {"convolution": args.convolution, "experts_over": args.experts_over},
+            "compute": {
+                "convolution": args.convolution,
+                "experts_over": args.experts_over,
+                "dtype": args.dtype,
+                "steps_per_call": args.steps_per_call,
+            },
             "num_experts": num_experts,
             "batch_size": args.batch_size,
         }
@@ -119,20 +134,21 @@ def _torch_steps(args, steps, images):
     depth = int(args.network.removeprefix("resnet"))
     return {
         ("torch", num_experts): torch_loop.steps(
-            step.settings, ours.DATASET, images, depth, step.num_parameters
+            *(step.settings, ours.DATASET, images, depth, step.num_parameters),
+            steps_per_turn=step.steps_per_call,
         )
         for (_, num_experts), step in steps.items()
     }
 
 
-def _take_turns(candidates, rounds):
+def _take_turns(candidates, rounds, steps_per_call):
     times = {name: [] for name in candidates}
     for number in range(WARM_UP + rounds):
         turns = list(candidates.items())
         for name, steps in reversed(turns) if number % 2 else turns:  # nobody is always first
             began = time.perf_counter()
             losses = next(steps)
-            milliseconds = 1e3 * (time.perf_counter() - began)
+            milliseconds = 1e3 * (time.perf_counter() - began) / steps_per_call
             assert np.isfinite(losses).all(), (name, losses)
             if number >= WARM_UP:
                 times[name].append(milliseconds)
@@ -153,8 +169,8 @@ def _table(args, steps, times, peak) -> Table:
             alone = f"{np.median(taken / (num_experts * times['ltjax', 1])):.2f}"
         table.add_row(
             str(num_experts),
-            f"{milliseconds:.1f}",
-            f"{milliseconds / num_experts:.1f}",
+            _digits(milliseconds),
+            _digits(milliseconds / num_experts),
             f"{num_experts * args.batch_size / (milliseconds / 1e3):,.0f}",
             f"{step.multiply_adds / 1e9:.1f}",
             f"{rate / 1e9:,.0f}",
@@ -166,10 +182,14 @@ def _table(args, steps, times, peak) -> Table:
     return table
 
 
-def _matmul_peak() -> float:
-    """FLOP/s of the fastest of 10 products of two float32 matrices, 2048 or 8192 squared."""
+def _digits(milliseconds):
+    return f"{milliseconds:.1f}" if milliseconds >= 10 else f"{milliseconds:.3f}"
+
+
+def _matmul_peak(dtype) -> float:
+    """FLOP/s of the fastest of 10 products of two matrices, 2048 or 8192 squared."""
     size = 2048 if jax.default_backend() == "cpu" else 8192
-    left = jax.random.normal(jax.random.key(0), (size, size))
+    left = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(left, left))
     seconds = []
@@ -189,11 +209,13 @@ def _arguments():
     add = parser.add_argument
     add("--experts", type=_positive, nargs="+", default=[1, 2, 3, 4, 8], help="E; 1 2 3 4 8")
     add("--against", choices=["torch"], help="compare with PyTorch, in turns")
-    add("--rounds", type=_positive, default=15, help="timed steps of each; 15")
+    add("--rounds", type=_positive, default=15, help="timed calls of each; 15")
     add("--batch-size", type=_positive, default=128, help="images per expert; 128")
     add("--network", choices=sorted(NETWORKS), default="resnet32", help="resnet32")
     add("--convolution", choices=CONVOLUTIONS, default="winograd")
     add("--experts-over", choices=["auto", "vmap", "unroll", "map"], default="auto")
+    add("--dtype", choices=DTYPES, default="float32", help="of activations; PyTorch: autocast")
+    add("--steps-per-call", type=_positive, default=0, help="1 on CPU, 16 elsewhere")
     add(
         "--threads",
         type=_positive,

@@ -13,10 +13,11 @@ from ltjax.data.feeds import resident
 from ltjax.data.images import Images
 from ltjax.data.splits import long_tailed_counts
 from ltjax.experts import best_over, independent, seeded_keys
-from ltjax.mesh import EXPERT_BATCHES, WHOLE, fetch, mesh_for, place, sharded
+from ltjax.mesh import REQUESTS, WHOLE, fetch, mesh_for, place, sharded
 from ltjax.methods import METHODS
 from ltjax.phases import Info
 from ltjax.settings import Settings
+from ltjax.strides import most_steps
 
 DATASET = DATASETS["cifar100"]
 CLASS_COUNTS = long_tailed_counts(100, largest=500, imbalance_factor=100.0)  # 10,847 images
@@ -36,6 +37,7 @@ class Step:
     def __init__(self, settings: Settings, images: Images):
         """Initialise the experts and compile."""
         self.settings = settings
+        self.steps_per_call = most_steps(settings.compute)
         info = Info(DATASET, images.image.shape[1:], images.label, CLASS_COUNTS)
         (phase,) = choose(METHODS, "method", **settings.method)(settings, info)
         self._mesh = mesh_for(phase.num_experts, expert=settings.mesh.expert)
@@ -46,7 +48,7 @@ class Step:
         self._state = many.init(keys, info.example)
         self._arrays = place(self._feed.arrays, self._mesh, WHOLE)
         began = time.perf_counter()
-        arguments = self._state, self._arrays, self._request(0)
+        arguments = self._state, self._arrays, self._requests(0)
         self._update = many.update.lower(*arguments).compile()
         self.compile_seconds = time.perf_counter() - began
         self.temporary_bytes = self._update.memory_analysis().temp_size_in_bytes
@@ -57,13 +59,13 @@ class Step:
         self.multiply_adds = 3 * forward * settings.batch_size * settings.num_experts
 
     def losses(self) -> Iterator[np.ndarray]:
-        """Train, yielding f32[E] losses; each step is complete when it yields."""
+        """Train, yielding f32[E] losses after each call; its steps are complete when it yields."""
         number = 0
         while True:
-            self._state, metrics = self._update(self._state, self._arrays, self._request(number))
+            self._state, metrics = self._update(self._state, self._arrays, self._requests(number))
             jax.block_until_ready(self._state)
             yield fetch(metrics)["loss"]
-            number += 1
+            number += self.steps_per_call
 
-    def _request(self, number):
-        return place(self._feed.request(number), self._mesh, EXPERT_BATCHES)
+    def _requests(self, number):
+        return place(self._feed.requests(number, self.steps_per_call), self._mesh, REQUESTS)

@@ -1,11 +1,13 @@
 """What a user would run instead: the same experts in PyTorch, one after another.
 
 As fast as PyTorch does it on CPU without a compiler: its fast layout `channels_last`, images
-resident and padded once, augmentation as one gather a batch, ReLU and sums in place. On a GPU also
-automatic mixed precision in bfloat16.
+resident and padded once, augmentation as one gather a batch, ReLU and sums in place. With bfloat16,
+by automatic mixed precision. On a GPU also compiled, where that works, with TF32 as JAX has it, and
+nothing waits for the device within a turn.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -20,14 +22,19 @@ NETWORKS = ("resnet8", "resnet20", "resnet32", "resnet56")
 
 
 def steps(
-    settings: Settings, dataset: Dataset, images: Images, depth: int, num_parameters: int
+    settings: Settings,
+    dataset: Dataset,
+    images: Images,
+    depth: int,
+    num_parameters: int,
+    steps_per_turn: int = 1,
 ) -> Iterator[np.ndarray]:
     """Train ResNets of `depth` layers as `settings` says, at a constant rate.
 
-    Yields f32[E] losses; each step is complete when it yields. `num_parameters` is what an expert
-    of ltjax has, and what one has here.
+    Yields f32[E] losses after every `steps_per_turn` steps, which are complete when it yields.
+    `num_parameters` is what an expert of ltjax has, and what one has here.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device, compiled = _device(), _compiler()[0]
     label, pad = torch.from_numpy(images.label).to(device), dataset.pad
     padded = functional.pad(torch.from_numpy(images.image), (0, 0, pad, pad, pad, pad)).to(device)
     num_classes, channels = int(label.max()) + 1, padded.shape[-1]
@@ -43,25 +50,39 @@ def steps(
             momentum=settings.optimizer.momentum,
             nesterov=settings.optimizer.nesterov,
             weight_decay=settings.optimizer.weight_decay,
+            fused=True if device.type == "cuda" else None,
         )
         for network in networks
     ]
+    networks = [compiled(network) for network in networks]
     orders = [_batches(len(label), settings.batch_size, device) for _ in networks]
     cross_entropy = nn.CrossEntropyLoss()
+    bfloat16 = settings.compute.dtype == "bfloat16"
 
     def update(network, optimizer, index):
         image = augmented(padded, index, dataset)
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             loss = cross_entropy(network(image), label[index])
         loss.backward()
         optimizer.step()
         return loss
 
     while True:
-        experts = zip(networks, optimizers, orders, strict=True)
-        losses = [update(network, optimizer, next(order)) for network, optimizer, order in experts]
-        yield torch.stack(losses).detach().cpu().numpy()  # waits for the device, once a step
+        for _ in range(steps_per_turn):
+            experts = zip(networks, optimizers, orders, strict=True)
+            losses = [
+                update(network, optimizer, next(order)) for network, optimizer, order in experts
+            ]
+        yield torch.stack(losses).detach().cpu().numpy()  # waits for the device, once a turn
+
+
+def described(dtype: str) -> str:
+    """How PyTorch trains here, in a few words."""
+    mixed = ", autocast to bfloat16" if dtype == "bfloat16" else ""
+    return (
+        f"PyTorch {torch.__version__} on {_device().type}, channels_last{mixed}, {_compiler()[1]}"
+    )
 
 
 def augmented(padded: torch.Tensor, index: torch.Tensor, dataset: Dataset) -> torch.Tensor:
@@ -83,7 +104,7 @@ def augmented(padded: torch.Tensor, index: torch.Tensor, dataset: Dataset) -> to
     columns = left + torch.where(mirror, width - 1 - columns, columns)  # [B, W]
     where = index[:, None, None], rows[:, :, None], columns[:, None, :]
     image = padded[where]  # [B, H, W, channels]
-    mean, std = (torch.tensor(of, device=device) for of in (dataset.mean, dataset.std))
+    mean, std = (_constant(of, device) for of in (dataset.mean, dataset.std))
     return image.float().div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
@@ -129,6 +150,39 @@ class Block(nn.Module):
             x = functional.pad(x, (0, 0, 0, 0, self.new // 2, self.new // 2))
         y += x
         return functional.relu(y, inplace=True)
+
+
+def _device():
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@functools.cache
+def _compiler() -> tuple[Callable[[nn.Module], nn.Module], str]:
+    """What compiles a network, and whether it does, which a small one tells on a GPU."""
+
+    def as_it_is(network):
+        return network
+
+    def compiled(network):  # kernel launches as CUDA graphs
+        return torch.compile(network, mode="reduce-overhead")
+
+    device = _device()
+    if device.type == "cpu":
+        return as_it_is, "not compiled"
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    network = compiled(ResNet(8, 3, 10).to(device, memory_format=torch.channels_last))
+    try:
+        for _ in range(3):  # run, record the graph, replay it
+            network(torch.zeros(8, 3, 32, 32, device=device)).sum().backward()
+    except RuntimeError as error:  # no Triton, no C compiler
+        return as_it_is, f"not compiled ({str(error).strip().splitlines()[0]})"
+    return compiled, "compiled"
+
+
+@functools.cache
+def _constant(values, device):
+    return torch.tensor(values, device=device)  # once: a copy to a GPU waits for it
 
 
 def _conv3x3(inputs, features, stride=1):
