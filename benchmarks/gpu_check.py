@@ -1,0 +1,130 @@
+"""Whether a training step on the device at hand is the right one, in six comparisons.
+
+    python benchmarks/gpu_check.py --json check.json
+
+Three ResNet-8 experts on noise: the device against the CPU in plain float32, the ways to map
+experts against one another, bfloat16 against float32, and many steps a call against one. The tests
+in tests/ run on CPU; this is what of them matters elsewhere. The exit code is 1 if one fails.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+import jax
+import numpy as np
+
+from ltjax.bench import ours
+from ltjax.choices import choose
+from ltjax.data.feeds import resident
+from ltjax.experts import independent, seeded_keys
+from ltjax.mesh import REQUESTS, WHOLE, fetch, mesh_for, place, sharded
+from ltjax.methods import METHODS
+from ltjax.phases import Info
+from ltjax.settings import settings_from
+
+NUM_EXPERTS, STEPS = 3, 8
+FORMS = {
+    "vmap": {"experts_over": "vmap"},
+    "map": {"experts_over": "map"},
+    "blocks": {"experts_over": "vmap", "convolution": "blocks"},
+}
+ROUNDING = 2.0**-9  # of a number stored in bfloat16
+
+
+def main() -> int:
+    """Compare, print, and write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--batch-size", type=int, default=32)
+    args = parser.parse_args()
+    jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
+    device, found = jax.devices()[0], {}
+
+    def check(name, result, expected, forward, gradient):
+        found[name] = one = _compared(result, expected, forward, gradient)
+        shown = ", ".join(f"{of} {one[of]:.1e} (up to {one['most'][of]:.0e})" for of in one["most"])
+        print(f"{'right' if one['right'] else 'WRONG':5} {name}: {shown}", flush=True)
+        if args.json:
+            result = {"device": device.device_kind, "jax": jax.__version__, "checks": found}
+            args.json.write_text(json.dumps(result, indent=2) + "\n")
+
+    # Gradients: a ReLU whose input rounds to the other side of zero moves a tensor by up to 1 %;
+    # one counted twice, or an expert mixed up with another, moves it by 100 %. After 8 steps such
+    # differences have grown.
+    experts = Experts(args.batch_size)
+    exact, *_, singly = experts.trained(device, calls=(1,) * STEPS)
+    (on_cpu,) = experts.trained(jax.devices("cpu")[0])
+    check("device against CPU", exact, on_cpu, 1e-4, 3e-2)
+    for name, fields in FORMS.items():
+        (other,) = experts.trained(device, **fields)
+        check(f"{name} against unroll", other, exact, 1e-4, 3e-2)
+    (rounded,) = experts.trained(device, dtype="bfloat16")
+    check("bfloat16 against float32", rounded, exact, 4 * ROUNDING, 0.25)
+    (together,) = experts.trained(device, calls=(STEPS,))
+    check(f"{STEPS} steps in a call against {STEPS} calls", together, singly, 5e-2, 0.25)
+    return 0 if all(one["right"] for one in found.values()) else 1
+
+
+class Experts:
+    """Three experts at their beginning, and what training makes of them."""
+
+    def __init__(self, batch_size: int):
+        self._batch_size, self._images = batch_size, ours.random_images()
+        self._start = None
+
+    def trained(self, device, calls=(1,), **compute) -> list[tuple]:
+        """(losses [E], statistics, momentum) after each of `calls`, numbers of steps; NumPy."""
+        compute = {"convolution": "plain", "experts_over": "unroll"} | compute
+        settings = settings_from(
+            {
+                "data": {"name": "cifar100"},
+                "network": {"name": "resnet8"},
+                "num_experts": NUM_EXPERTS,
+                "batch_size": self._batch_size,
+                "compute": compute,
+            }
+        )
+        images = self._images
+        info = Info(ours.DATASET, images.image.shape[1:], images.label, ours.CLASS_COUNTS)
+        (phase,) = choose(METHODS, "method", **settings.method)(settings, info)
+        mesh = mesh_for(NUM_EXPERTS, [device])
+        feed = resident(images, phase.draw, 0, 0, NUM_EXPERTS)
+        learner = independent(phase.learner, settings.compute.experts_over)
+        many = sharded(learner, mesh, feed.load)
+        if self._start is None:  # the same for all, and compiled once
+            self._start = many.init(seeded_keys(0, 0, NUM_EXPERTS), info.example)
+        state = jax.device_put(self._start, device, may_alias=False)
+        arrays, done, results = place(feed.arrays, mesh, WHOLE), 0, []
+        for count in calls:
+            requests = place(feed.requests(done, count), mesh, REQUESTS)
+            state, metrics = many.update(state, arrays, requests)
+            results.append(fetch((metrics["loss"], state.variables.stats, state.opt_state)))
+            done += count
+        return results
+
+
+def _compared(found, expected, forward, gradient):
+    """Relative distances: of losses and statistics, which are continuous, and of gradients."""
+    distances = {
+        "loss": _distance(found[0], expected[0]),
+        "statistics": _distance(found[1], expected[1]),
+        "gradients": _distance(found[2], expected[2]),
+    }
+    most = {"loss": forward, "statistics": forward, "gradients": gradient}
+    return {**distances, "most": most, "right": all(distances[of] <= most[of] for of in most)}
+
+
+def _distance(found, expected):
+    leaves = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+    apart, size = 0.0, 0.0
+    for x, y in leaves:
+        if y.dtype.kind in "iu":  # a count of steps
+            continue
+        apart, size = apart + np.sum((x - np.float64(y)) ** 2), size + np.sum(np.float64(y) ** 2)
+    return float(np.sqrt(apart / size))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
