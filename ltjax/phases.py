@@ -73,6 +73,11 @@ def keep(*groups: str) -> Begin:
 go_on = keep("backbone", "head")
 
 
+def carry_on(state: TrainState, previous: TrainState) -> TrainState:
+    """Begin with all variables of the previous phase, its memory too; time begins anew."""
+    return state._replace(variables=previous.variables)
+
+
 class Phase(NamedTuple):
     """One stage of a recipe."""
 
@@ -99,8 +104,19 @@ def phase(
     num_experts: int,
     name: str = "train",
     begin: Begin = fresh,
+    around: Callable[[Method], Method] = lambda method: method,
 ) -> Phase:
     """The usual phase: the config's sampler, augmentation, optimiser, schedule and length.
+
+    Args:
+      settings: of the phase.
+      info: of the training set.
+      method: reads normalised floats.
+      num_experts: E.
+      name: of the phase.
+      begin: how its state begins.
+      around: made of the method that reads uint8 images, the one to train: what is to happen to
+        images before they are augmented.
 
     Raises:
       UserError: if the training set is smaller than a batch, or an option is wrong.
@@ -121,7 +137,7 @@ def phase(
     num_steps = max(1, round(settings.num_epochs * per_epoch))
     return Phase(
         name=name,
-        learner=learner(on_images(method, info, settings), optimizer, num_steps),
+        learner=learner(around(on_images(method, info, settings)), optimizer, num_steps),
         num_experts=num_experts,
         num_steps=num_steps,
         draw=_draw(settings, info, num_steps),

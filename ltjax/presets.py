@@ -134,6 +134,10 @@ PRESETS = {
         "Mixup whose label leans to the smaller class. Chou et al., ECCVW 2020.",
         {"mixing": {"name": "remix"}},
     ),
+    "bag_of_tricks": Preset(
+        "Mixup, CAM-based sampling, fine-tuning. Zhang et al., AAAI 2021.",
+        {"mixing": {"name": "mixup"}},
+    ),
 }
 
 

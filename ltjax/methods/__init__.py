@@ -1,6 +1,6 @@
 """The table of methods: name -> recipe(settings, info, **options) -> tuple of phases."""
 
-from ltjax.methods import classifier, decoupled, finetuned, joint
+from ltjax.methods import cam, classifier, decoupled, finetuned, joint
 from ltjax.presets import PRESETS
 
 METHODS = {
@@ -11,5 +11,7 @@ METHODS = {
     "tau_norm": decoupled.tau_norm,
     "ncm": decoupled.ncm,
     "finetuned": finetuned.recipe,
+    "cam": cam.recipe,
     **dict.fromkeys(PRESETS, classifier.recipe),
+    "bag_of_tricks": cam.bag_of_tricks,
 }

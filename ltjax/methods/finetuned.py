@@ -6,22 +6,34 @@ Zhang et al. (Bag of Tricks), AAAI 2021, section 3.4, who find that it helps aft
 import dataclasses
 
 from ltjax import phases
-from ltjax.choices import within
+from ltjax.choices import pick, within
+from ltjax.data.sampling import SAMPLERS
 from ltjax.methods.classifier import method_for
 
 
 def recipe(
     settings, info, *, epochs: float = 20.0, lr: float = 0.001, sampler: str = "class_balanced"
 ) -> tuple[phases.Phase, ...]:
-    """The classifier of the config, then without mixing, on balanced batches, at a small rate.
+    """Fine-tuning: the classifier of the config, then without mixing, balanced, at a small rate.
+
+    Zhang et al. (Bag of Tricks), AAAI 2021.
 
     Args:
       settings: of phase one.
       info: of the training set.
       epochs: of phase two, 20 in the authors' code.
       lr: its learning rate, a tenth from 40 % and again from 80 % on.
-      sampler: its sampler, one that has no options.
+      sampler: its sampler, one that needs no options.
     """
+    first = phases.phase(settings, info, method_for(settings, info), settings.num_experts)
+    return first, tuned(settings, info, epochs, lr, sampler)
+
+
+def tuned(
+    settings, info, epochs: float, lr: float, sampler: str = "class_balanced"
+) -> phases.Phase:
+    """The last phase, which goes on with the one before."""
+    pick(SAMPLERS, sampler, "config.method.sampler")
     within("config.method.epochs", epochs, above=0)
     within("config.method.lr", lr, above=0)
     tuning = dataclasses.replace(
@@ -32,11 +44,5 @@ def recipe(
         # of 20 epochs counted from 1, from the 8th and from the 16th on
         schedule=dict(name="step", lr=lr, drop_at=(7 / 20, 15 / 20), drop_by=0.1),
     )
-    first, second = (
-        phases.phase(each, info, method_for(each, info), settings.num_experts, name, begin)
-        for each, name, begin in (
-            (settings, "train", phases.fresh),
-            (tuning, "finetune", phases.go_on),
-        )
-    )
-    return first, second
+    method = method_for(tuning, info)
+    return phases.phase(tuning, info, method, settings.num_experts, "tune", phases.go_on)
