@@ -8,6 +8,8 @@ import traceback
 from absl import flags, logging
 from ml_collections import config_flags
 
+from ltjax.errors import UserError
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     help_string="Config file, such as configs/digits.py; --config.x.y=v overrides field x.y.",
@@ -17,6 +19,10 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; by default one under runs/.")
 _LIST = flags.DEFINE_bool("list", False, "Print what there is to choose from, and stop.")
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config and stop.")
+_COMPARE = flags.DEFINE_list(
+    "compare", None, "Methods to run one after another and tabulate, or all; see --list."
+)
+_SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds of the runs that --compare makes.")
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several processes that SLURM, Kubernetes or a TPU pod started."
 )
@@ -69,12 +75,15 @@ def main(argv: list[str]) -> int:
 
 def _run(config, argv: list[str], together: bool) -> int:
     # Imported after the flags, so that --help and mistakes are answered at once.
-    from ltjax.errors import UserError
+    from ltjax.comparison import compare
     from ltjax.loop import Diverged, Stopped
     from ltjax.train import run
 
     try:
-        run(config, _WORKDIR.value)
+        if _COMPARE.value:
+            compare(config, _COMPARE.value, _seeds(), _WORKDIR.value)
+        else:
+            run(config, _WORKDIR.value)
     except UserError as error:
         return _fail(str(error))
     except Diverged as error:
@@ -91,6 +100,12 @@ def _run(config, argv: list[str], together: bool) -> int:
         traceback.print_exc()
         return 1
     return 0
+
+
+def _seeds() -> list[int]:
+    if not all(seed.isdecimal() for seed in _SEEDS.value):
+        raise UserError(f"--seeds is {','.join(_SEEDS.value)!r}; write numbers, such as 0,1,2.")
+    return [int(seed) for seed in _SEEDS.value]
 
 
 def _list() -> int:
@@ -117,7 +132,7 @@ def _join_processes() -> None:
 def _help() -> str:
     from ltjax.settings import fields
 
-    ours = (_CONFIG, _WORKDIR, _LIST, _PRINT_CONFIG, _DISTRIBUTED)
+    ours = (_CONFIG, _WORKDIR, _COMPARE, _SEEDS, _LIST, _PRINT_CONFIG, _DISTRIBUTED)
     ours += (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)
     options = [f"  --{flag.name}: {flags.FLAGS[flag.name].help}" for flag in ours]
     values = [f"  --config.{name}={value!r}" for name, value in fields()]

@@ -122,16 +122,21 @@ def markdown(report: dict) -> str:
     parts = [f"# {report['title']}", *_sentences(report)]
     for table in _tables(report):
         parts.append(f"## {table.title}")
-        table.title, table.box, table.show_edge = None, box.MARKDOWN, True
-        table.padding, table.pad_edge = (0, 1), True
-        # not the console of a notebook or a terminal, whatever the surroundings say
-        page = Console(
-            file=io.StringIO(), width=200, force_jupyter=False, force_terminal=False, no_color=True
-        )
-        page.print(table)
-        parts.append("\n".join(line.rstrip() for line in page.file.getvalue().strip().splitlines()))
+        parts.append(as_markdown(table))
     parts.append(_facts(report))
     return "\n\n".join(parts) + "\n"
+
+
+def as_markdown(table: Table) -> str:
+    """A table in Markdown, without its title."""
+    table.title, table.box, table.show_edge = None, box.MARKDOWN, True
+    table.padding, table.pad_edge = (0, 1), True
+    # not the console of a notebook or a terminal, whatever the surroundings say
+    page = Console(
+        file=io.StringIO(), width=200, force_jupyter=False, force_terminal=False, no_color=True
+    )
+    page.print(table)
+    return "\n".join(line.rstrip() for line in page.file.getvalue().strip().splitlines())
 
 
 def _tables(report: dict) -> Iterable[Table]:

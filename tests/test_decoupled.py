@@ -152,7 +152,7 @@ def test_the_sweep_takes_the_tau_that_is_best_for_the_mean_class(float64):
 def test_retraining_moves_the_head_alone_and_statistics_only_if_asked(stats):
     settings = toy.settings()
     first, second = choose(METHODS, "method", "crt", backbone_stats=stats)(settings, toy.info())
-    assert second.num_steps == 30 * 5  # epochs of 75 images in batches of 16
+    assert second.num_steps == 6  # 1.2 of 8 epochs, of 75 images in batches of 16
     trained, _ = toy.Trainer(first, 2).steps(3)
     ours = toy.Trainer(second, 2)
     begun = second.begin(ours.init(), trained)

@@ -36,7 +36,7 @@ MISTAKES = [
     ({"method": {"name": "clasifier"}}, ["config.method.name", "did you mean 'classifier'"]),
     ({"method": {"name": "classifier", "los": "x"}}, ["config.method.los", "takes posthoc_tau"]),
     ({"method": {"name": 3}}, ["config.method.name is 3", "a string"]),
-    ({"method": {"name": "crt", "epochs": 0.0}}, ["config.method.epochs is 0.0", "above 0"]),
+    ({"method": {"name": "crt", "extra_share": 0.0}}, ["method.extra_share is 0.0", "above 0"]),
     ({"method": {"name": "crt", "backbone_stats": "no"}}, ["'no'", "moving, frozen"]),
     ({"method": {"name": "ncm", "distance": "l1"}}, ["'l1'", "l2, cos"]),
     ({"method": {"name": "tau_norm", "sweep": True}}, ["held-out", "config.data.validation"]),

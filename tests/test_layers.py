@@ -7,7 +7,7 @@ from conftest import ROOT
 
 FLOORS = [
     ["main", "bench"],
-    ["catalogue"],
+    ["catalogue", "comparison"],
     ["train"],
     ["loop"],
     ["report", "evaluate", "checkpoint", "rundir", "console", "signals"],
@@ -30,7 +30,7 @@ DOORS = {
     "absl": ["main"],
     "ml_collections": ["main"],
     "tensorboardX": ["rundir"],
-    "rich": ["console", "report", "train", "loop", "bench", "catalogue"],
+    "rich": ["console", "report", "train", "loop", "bench", "catalogue", "comparison"],
     "tensorflow_datasets": ["data.builders", "data.datasets"],
     "tensorflow": [],
 }

@@ -98,18 +98,18 @@ def bag_of_tricks(
     settings,
     info,
     *,
-    tune_epochs: float = 20.0,
+    extra_share: float = 0.05,
     lr: float = 0.001,
     at_most: int = 0,
     box: str = "as_code",
 ) -> tuple[phases.Phase, ...]:
     """Mixup, then CAM-based balanced sampling, then fine-tuning without either.
 
-    Zhang et al., AAAI 2021, section 4: 320 epochs, 80 and 20 in the authors' code; here the first
-    two are 80 and 20 % of config.num_epochs. Arguments as those of `recipe`.
+    Zhang et al., AAAI 2021, section 4: 320 epochs, 80 and 20 in the authors' code; of
+    config.num_epochs, 80 and 20 %, and on top of these `extra_share`. The others as in `recipe`.
     """
     moved = recipe(settings, info, lr=lr, at_most=at_most, box=box)
-    return *moved, tuned(settings, info, epochs=tune_epochs, lr=lr)
+    return *moved, tuned(settings, info, extra_share, lr)
 
 
 def share_of_new(class_counts, at_most: int | None):

@@ -28,7 +28,7 @@ def crt(
     settings,
     info,
     *,
-    epochs: float = 30.0,
+    extra_share: float = 0.15,
     lr: float = 0.1,
     weight_decay: float = 5e-4,
     backbone_stats: str = "moving",
@@ -41,13 +41,14 @@ def crt(
     Args:
       settings: of phase one.
       info: of the training set.
-      epochs: of phase two.
-      lr: its highest learning rate, after five epochs of warm-up.
+      extra_share: epochs of phase two, as a share of config.num_epochs and on top of these; 0.15 is
+        the 30 after 200 of that code.
+      lr: its highest learning rate, after a warm-up of a sixth of its epochs.
       weight_decay: its weight decay.
       backbone_stats: "moving", as in the authors' code, where the frozen backbone still normalises
         by the batch and its running statistics follow the balanced classes; "frozen" keeps both.
     """
-    second = _second(settings, epochs, lr, weight_decay)
+    second = _second(settings, extra_share, lr, weight_decay)
     network = phases.network(settings, info)
     return _two_phases(settings, second, info, network, ("backbone",), backbone_stats, "cRT")
 
@@ -56,7 +57,7 @@ def lws(
     settings,
     info,
     *,
-    epochs: float = 30.0,
+    extra_share: float = 0.15,
     lr: float = 0.1,
     weight_decay: float = 5e-4,
     backbone_stats: str = "moving",
@@ -66,7 +67,7 @@ def lws(
     Kang et al., ICLR 2020, section 4.3: logits s (W x + b), s from 1; the bias is scaled too, as in
     the authors' code. Arguments as those of `crt`.
     """
-    second = _second(settings, epochs, lr, weight_decay)
+    second = _second(settings, extra_share, lr, weight_decay)
     network = scaled(phases.network(settings, info), info.num_classes)
     frozen = ("backbone", "head")
     return _two_phases(settings, second, info, network, frozen, backbone_stats, "LWS")
@@ -224,9 +225,10 @@ def nearest_mean_logits(x: jax.Array, class_means: jax.Array, distance: str) -> 
     return 2 * products - (x * x).sum(-1, keepdims=True) - (class_means**2).sum(-1)
 
 
-def _second(settings, epochs, lr, weight_decay):
+def _second(settings, extra_share, lr, weight_decay):
     """The settings of phase two: plain cross-entropy on class-balanced batches."""
-    within("config.method.epochs", epochs, above=0)
+    within("config.method.extra_share", extra_share, above=0)
+    epochs = extra_share * settings.num_epochs
     within("config.method.lr", lr, above=0)
     within("config.method.weight_decay", weight_decay, at_least=0)
     return dataclasses.replace(
@@ -240,7 +242,7 @@ def _second(settings, epochs, lr, weight_decay):
         schedule=dict(
             name="step",
             lr=lr,
-            warmup_epochs=5,
+            warmup_epochs=round(epochs / 6),
             warmup_from=1 / 3,
             drop_at=(9 / 30, 19 / 30),
             drop_by=0.1,

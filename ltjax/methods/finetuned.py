@@ -12,7 +12,7 @@ from ltjax.methods.classifier import method_for
 
 
 def recipe(
-    settings, info, *, epochs: float = 20.0, lr: float = 0.001, sampler: str = "class_balanced"
+    settings, info, *, extra_share: float = 0.05, lr: float = 0.001, sampler: str = "class_balanced"
 ) -> tuple[phases.Phase, ...]:
     """Fine-tuning: the classifier of the config, then without mixing, balanced, at a small rate.
 
@@ -21,24 +21,25 @@ def recipe(
     Args:
       settings: of phase one.
       info: of the training set.
-      epochs: of phase two, 20 in the authors' code.
+      extra_share: epochs of phase two, as a share of config.num_epochs and on top of these; 0.05 is
+        the 20 after 400 of the authors' code.
       lr: its learning rate, a tenth from 40 % and again from 80 % on.
       sampler: its sampler, one that needs no options.
     """
     first = phases.phase(settings, info, method_for(settings, info), settings.num_experts)
-    return first, tuned(settings, info, epochs, lr, sampler)
+    return first, tuned(settings, info, extra_share, lr, sampler)
 
 
 def tuned(
-    settings, info, epochs: float, lr: float, sampler: str = "class_balanced"
+    settings, info, extra_share: float, lr: float, sampler: str = "class_balanced"
 ) -> phases.Phase:
     """The last phase, which goes on with the one before."""
     pick(SAMPLERS, sampler, "config.method.sampler")
-    within("config.method.epochs", epochs, above=0)
+    within("config.method.extra_share", extra_share, above=0)
     within("config.method.lr", lr, above=0)
     tuning = dataclasses.replace(
         settings,
-        num_epochs=epochs,
+        num_epochs=extra_share * settings.num_epochs,
         sampler={"name": sampler},
         mixing={"name": "none"},
         # of 20 epochs counted from 1, from the 8th and from the 16th on

@@ -1,0 +1,131 @@
+"""Methods side by side: the same config with each of them, over seeds, as one table."""
+
+import copy
+import pathlib
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from ltjax import rundir
+from ltjax.choices import pick
+from ltjax.console import own_console, say
+from ltjax.errors import UserError
+from ltjax.methods import METHODS
+from ltjax.report import as_markdown
+from ltjax.train import run
+
+COLUMNS = {  # of the average of experts, in percent
+    "accuracy": "acc",
+    "many": "many",
+    "medium": "med",
+    "few": "few",
+    "ece": "ECE",
+}
+
+
+def compare(
+    config: Any, methods: Sequence[str], seeds: Sequence[int], workdir: str | None = None
+) -> list[dict]:
+    """Run a config with each method and each seed, in folders below one; then tabulate.
+
+    What is complete in that folder is not run again, and what was stopped goes on, so that the same
+    command finishes a comparison that was interrupted.
+
+    Args:
+      config: an ml_collections.ConfigDict; its method's name and its seed are replaced.
+      methods: rows of METHODS, or ("all",).
+      seeds: of the runs; the selection of images (data.seed) stays as it is.
+      workdir: the folder above those of the runs; "runs/comparison" by default.
+
+    Returns:
+      One summary per method, as comparison.json in the folder has them.
+
+    Raises:
+      UserError: for an unknown method, or whatever a run says.
+    """
+    methods = list(METHODS) if list(methods) == ["all"] else list(methods)
+    for name in methods:
+        pick(METHODS, name, "--compare")
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise UserError(f"--seeds is {list(seeds)}; it must hold different numbers from 0 on.")
+    folder, console = pathlib.Path(workdir or "runs/comparison"), own_console()
+    rows = []
+    for number, name in enumerate(methods, 1):
+        reports = []
+        for seed in seeds:
+            say(console, f"{name} ({number} of {len(methods)}), seed {seed}")
+            one = copy.deepcopy(config)
+            one.method = {**one.get("method", {}), "name": name}
+            one.seed = seed
+            reports.append(run(one, str(folder / f"{name}-{seed}")))
+        rows.append(summary(name, seeds, reports))
+        rundir.save_json(folder / "comparison.json", rows)
+        rundir.write(folder / "comparison.md", page(rows))
+    console.print("", table(rows))
+    say(console, f"Comparison: {folder / 'comparison.md'}")
+    return rows
+
+
+def summary(method: str, seeds: Sequence[int], reports: Sequence[dict]) -> dict:
+    """A method's numbers: {name: one value per seed}, what is None for lack of classes left out."""
+    tests = [report["splits"]["test"] for report in reports]
+    values = {name: [test["average"][name] for test in tests] for name in (*COLUMNS, "nll")}
+    experts = [[one["accuracy"] for one in test["experts"]] for test in tests]
+    return {
+        "method": method,
+        "seeds": list(seeds),
+        "title": reports[0]["title"],
+        "test": {name: value for name, value in values.items() if None not in value},
+        "mean_expert": [statistics.mean(one) for one in experts],
+        "num_experts": len(experts[0]),
+        "epochs": reports[0]["epochs"],
+        "train_seconds": [report["cost"]["train_seconds"] for report in reports],
+        "multiply_adds": reports[0]["cost"]["multiply_adds"],
+        "device": reports[0]["device"],
+        "versions": reports[0]["versions"],
+    }
+
+
+def table(rows: Sequence[dict]) -> Table:
+    """Methods in the order of their accuracy; with several seeds, mean and standard deviation."""
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    out.add_column("method", no_wrap=True)
+    for title in (*COLUMNS.values(), "expert", "epochs", "min"):
+        out.add_column(title, justify="right", no_wrap=True)
+    for row in sorted(rows, key=lambda row: -statistics.mean(row["test"]["accuracy"])):
+        out.add_row(
+            row["method"],
+            *(_percent(row["test"].get(name)) for name in COLUMNS),
+            _percent(row["mean_expert"]),
+            f"{row['epochs']:g}",
+            f"{statistics.mean(row['train_seconds']) / 60:.1f}",
+        )
+    return out
+
+
+def page(rows: Sequence[dict]) -> str:
+    """The comparison as a Markdown page."""
+    versions = ", ".join(f"{name} {version}" for name, version in rows[0]["versions"].items())
+    return (
+        "\n\n".join(
+            [
+                f"# {rows[0]['title'].rpartition(': ')[0]}: methods compared",
+                f"Seeds {', '.join(map(str, rows[0]['seeds']))}; {rows[0]['num_experts']} expert(s). "
+                "Test split, last state; percent. *expert* is the mean accuracy of single experts, the "
+                "other numbers are of their average; *min*, minutes of training.",
+                as_markdown(table(rows)),
+                f"{rows[0]['device']}; {versions}.",
+            ]
+        )
+        + "\n"
+    )
+
+
+def _percent(values):
+    if values is None:
+        return "none"
+    mean = f"{100 * statistics.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.2f}"
