@@ -20,9 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
-STEPS_AN_EPOCH, EPOCHS, IMAGES = 85, 200, 3 * 128  # of configs/cifar100.py, images a step
+EPOCHS, EPOCH = 200, 85 * 3 * 128  # of configs/cifar100.py; an epoch is so many images
 DTYPES = ("float32", "bfloat16")
 FORMS = {  # name: options of the expert forms
     "unroll": ("--convolution", "plain", "--experts-over", "unroll"),
@@ -65,7 +66,7 @@ class Parts:
             (self._out / f"{name}.txt").write_text(output)
         seconds = round(time.monotonic() - began, 1)
         self.summary["parts"][name] = {"end": end, "seconds": seconds}
-        self.write()
+        self.note("parts", self.summary["parts"])
         print(f"{name}: {end}, {seconds} s", flush=True)
         return output if end == "exit code 0" else None
 
@@ -73,8 +74,9 @@ class Parts:
         """Seconds."""
         return self._end - time.monotonic()
 
-    def write(self) -> None:
-        """Keep what is known so far."""
+    def note(self, name: str, value: Any) -> None:
+        """Add to the summary, and keep it."""
+        self.summary[name] = value
         (self._out / "summary.json").write_text(json.dumps(self.summary, indent=2) + "\n")
 
 
@@ -98,13 +100,12 @@ def main() -> None:
     def bench(form, dtype, num_experts, *more):
         options = ["--experts", str(num_experts), "--dtype", dtype, *FORMS[form], *small, *more]
         options += ["--rounds", "1" if args.tiny else "20"]
-        against = "-torch" if "torch" in more else ""
-        name = f"bench-{num_experts}-{form}-{dtype}{against}"
+        name = "-".join(["bench", str(num_experts), form, dtype, *more]).replace("---", "-")
         said = parts.run(name, [python, "-m", "ltjax.bench", *options], 90)
         row = re.search(rf"^ *{num_experts} +([\d.,]+)", said or "", re.MULTILINE)
         if row:  # the first number after E is that of milliseconds a step
             milliseconds = float(row[1].replace(",", ""))
-            parts.summary.setdefault("ms_per_step", {})[name] = milliseconds
+            parts.note("ms_per_step", {**parts.summary.get("ms_per_step", {}), name: milliseconds})
         return milliseconds if row else float("inf")
 
     three = {form: bench(form, "bfloat16", 3) for form in FORMS}
@@ -116,6 +117,8 @@ def main() -> None:
         file = str(out / f"kernels-{form}.json")
         options = ["--json", file, *FORMS[form], "--dtype", "bfloat16", *small]
         parts.run(f"kernels-{form}", [python, "benchmarks/kernels.py", *options], 60)
+    for count in ("1", "64"):
+        bench(best, "bfloat16", 3, "--steps-per-call", count)
     for form in FORMS:
         bench(form, "float32", 3)
     if with_torch:
@@ -128,7 +131,7 @@ def main() -> None:
 def train(parts: Parts, out: pathlib.Path, form: str, tiny: bool) -> None:
     """Train for 20 epochs, and for all 200 if by their rate these fit into what time is left."""
     if not tiny and not os.environ.get("TFDS_DATA_DIR"):
-        parts.summary["training"] = "left out, TFDS_DATA_DIR is not set"
+        parts.note("training", "left out, TFDS_DATA_DIR is not set")
         return
     convolution, over = FORMS[form][1::2]
     fields = {"convolution": convolution, "experts_over": over, "dtype": "bfloat16"}
@@ -151,17 +154,17 @@ def train(parts: Parts, out: pathlib.Path, form: str, tiny: bool) -> None:
     if not report:
         return
     rate = report["cost"]["train_images_per_second"]
-    whole = STEPS_AN_EPOCH * EPOCHS * IMAGES / rate if rate else float("inf")
-    parts.summary["training"] = {
+    known = {
         "form": form,
         "epochs": report["epochs"],
         "train_seconds": report["cost"]["train_seconds"],
         "images_per_second": rate,
     }
-    if not tiny:
-        parts.summary["training"]["seconds_of_200_epochs_by_this_rate"] = whole
-        if whole + 60 < parts.left() - 60:  # to start, evaluate and save; for what comes after
-            run(float(EPOCHS), parts.left() - 60)
+    if rate and not tiny:
+        whole = known["seconds_of_200_epochs_by_this_rate"] = EPOCHS * EPOCH / rate
+    parts.note("training", known)
+    if rate and not tiny and whole + 60 < parts.left() - 60:  # to start and save; for what follows
+        run(float(EPOCHS), parts.left() - 60)
 
 
 if __name__ == "__main__":
