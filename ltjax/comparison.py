@@ -90,7 +90,7 @@ def summary(method: str, seeds: Sequence[int], reports: Sequence[dict]) -> dict:
 
 
 def table(rows: Sequence[dict]) -> Table:
-    """Methods in the order of their accuracy; with several seeds, mean and standard deviation."""
+    """Methods in the order of their accuracy; means over seeds, of accuracy their deviation too."""
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     out.add_column("method", no_wrap=True)
     for title in (*COLUMNS.values(), "expert", "epochs", "min"):
@@ -98,9 +98,10 @@ def table(rows: Sequence[dict]) -> Table:
     for row in sorted(rows, key=lambda row: -statistics.mean(row["test"]["accuracy"])):
         out.add_row(
             row["method"],
-            *(_percent(row["test"].get(name)) for name in COLUMNS),
+            _percent(row["test"]["accuracy"], spread=True),
+            *(_percent(row["test"].get(name)) for name in COLUMNS if name != "accuracy"),
             _percent(row["mean_expert"]),
-            f"{row['epochs']:g}",
+            f"{row['epochs']:.1f}",
             f"{statistics.mean(row['train_seconds']) / 60:.1f}",
         )
     return out
@@ -109,23 +110,20 @@ def table(rows: Sequence[dict]) -> Table:
 def page(rows: Sequence[dict]) -> str:
     """The comparison as a Markdown page."""
     versions = ", ".join(f"{name} {version}" for name, version in rows[0]["versions"].items())
-    return (
-        "\n\n".join(
-            [
-                f"# {rows[0]['title'].rpartition(': ')[0]}: methods compared",
-                f"Seeds {', '.join(map(str, rows[0]['seeds']))}; {rows[0]['num_experts']} expert(s). "
-                "Test split, last state; percent. *expert* is the mean accuracy of single experts, the "
-                "other numbers are of their average; *min*, minutes of training.",
-                as_markdown(table(rows)),
-                f"{rows[0]['device']}; {versions}.",
-            ]
-        )
-        + "\n"
-    )
+    parts = [
+        f"# Methods compared on {rows[0]['title'].rpartition(': ')[0]}",
+        f"{rows[0]['num_experts']} expert(s); seeds {', '.join(map(str, rows[0]['seeds']))}. Test "
+        "split, last state, in percent; after ±, the standard deviation over seeds. *expert* is "
+        "the mean accuracy of single experts, the other numbers are of their average; *epochs* are "
+        "those of all phases; *min*, minutes of training.",
+        as_markdown(table(rows)),
+        f"{rows[0]['device']}; {versions}.",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
-def _percent(values):
+def _percent(values, spread=False):
     if values is None:
         return "none"
     mean = f"{100 * statistics.mean(values):.2f}"
-    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.2f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.2f}" if spread and len(values) > 1 else mean

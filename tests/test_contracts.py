@@ -39,13 +39,23 @@ PHASES = [
     for number in range(length)
     if number or length == 1
 ]
+# One of each kind is enough for a quick look: a margin with late weights, a random loss, a mixing.
+QUICK = {*METHODS} - {*PRESETS, "finetuned"} | {"ldam_drw", "seql", "remix"}
+
+
+def quick_or_slow(of, method, name):
+    return pytest.param(of, id=name, marks=() if method in QUICK else pytest.mark.slow)
+
+
 every_phase = pytest.mark.parametrize(
-    "phase", PHASES, ids=lambda phase: f"{phase[0]}{phase[1] or ''}"
+    "phase", [quick_or_slow(p, p[0], f"{p[0]}{p[1] or ''}") for p in PHASES]
 )
 with_convolutions = pytest.mark.parametrize("method", [m for m in METHODS if m not in PRESETS])
 
 
-@pytest.mark.parametrize("method", [method for method, number in PHASES if number == 0])
+@pytest.mark.parametrize(
+    "method", [quick_or_slow(method, method, method) for method, number in PHASES if number == 0]
+)
 def test_the_loss_falls_on_a_toy_tail(method):
     _, losses = trainer((method, 0), 3).steps(40)
     # soft targets leave an entropy that nothing can learn away

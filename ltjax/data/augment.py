@@ -35,15 +35,15 @@ def standard(dataset: Dataset, shape: Shape) -> Augment:
 
 
 def with_cutout(dataset: Dataset, shape: Shape, *, size: int) -> Augment:
-    """`standard`, then a square of `size` pixels cut out: see `cut_out`."""
+    """`pad_crop_flip`, then a black square of `size` pixels. DeVries and Taylor, 2017."""
     return _in_turn(standard(dataset, shape), _hole(size, shape, "size"))
 
 
 def with_autoaugment(dataset: Dataset, shape: Shape, *, cutout: int = 0) -> Augment:
-    """`standard`, then AutoAugment's policy for CIFAR-10, then Cutout of that size unless it is 0.
+    """`pad_crop_flip`, AutoAugment's policy for CIFAR-10, Cutout of that size unless it is 0.
 
-    With cutout 16 this is the augmentation of Balanced Softmax (Ren et al., NeurIPS 2020) and of
-    many after it, in this order.
+    Cubuk et al., CVPR 2019. With cutout 16 this is the augmentation of Balanced Softmax (Ren et
+    al., NeurIPS 2020) and of many after it, in this order.
     """
     parts = [standard(dataset, shape), _changed_by(policies.autoaugment(shape[:2]))]
     return _in_turn(*parts, *_hole_if_any(cutout, shape))
@@ -57,7 +57,7 @@ def with_randaugment(
     magnitude: float = 9.0,
     cutout: int = 0,
 ) -> Augment:
-    """`standard`, then RandAugment, then Cutout of that size unless it is 0.
+    """`pad_crop_flip`, then RandAugment, then Cutout of that size unless it is 0.
 
     The better magnitude is the larger, the larger the network (Cubuk et al. 2020):
     try smaller ones than the default for a ResNet-32.
