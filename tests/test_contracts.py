@@ -50,7 +50,7 @@ def quick_or_slow(of, method, name):
 every_phase = pytest.mark.parametrize(
     "phase", [quick_or_slow(p, p[0], f"{p[0]}{p[1] or ''}") for p in PHASES]
 )
-with_convolutions = pytest.mark.parametrize("method", [m for m in METHODS if m not in PRESETS])
+with_convolutions = pytest.mark.parametrize("method", ["classifier", "joint"])
 
 
 @pytest.mark.parametrize(

@@ -87,16 +87,32 @@ def events(folder):
 
 
 # (where it is killed, where it goes on: saves are every 2 steps and at the end of a phase)
-ONE_PHASE = [(("train", 5), (0, 4))]
-# in each phase; at the first step of the second, when only its beginning is saved
 TWO_PHASES = [(("train", 7), (0, 6)), (("second", 1), (1, 0)), (("second", 9), (1, 8))]
 
 
-@pytest.mark.parametrize("method", [*METHODS, "two_phases"])
+def kills(method):
+    """One in each phase; at the first step of a later one, when only its beginning is saved."""
+    if method == "two_phases":
+        return TWO_PHASES
+    first, *later = toy.recipe(method, **{k: v for k, v in CONFIG.items() if k != "method"})
+    assert first.num_steps > 5
+    starts = [((phase.name, 1), (number, 0)) for number, phase in enumerate(later, 1)]
+    return [(("train", 5), (0, 4)), *starts]
+
+
+# Each way in which phases follow one another is enough for a quick look.
+QUICK = ("classifier", "joint", "two_phases", "ncm", "cam")
+EVERY_METHOD = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+    for name in (*METHODS, "two_phases")
+]
+
+
+@pytest.mark.parametrize("method", EVERY_METHOD)
 def test_killed_and_resumed_is_bitwise_uninterrupted(tmp_path, method, capsys):
     loops = {}
     expected = run(tmp_path / "whole", method, loops)
-    for kill, (phase, step) in TWO_PHASES if method == "two_phases" else ONE_PHASE:
+    for kill, (phase, step) in kills(method):
         with pytest.raises(Killed):
             run(tmp_path / "killed", method, loops, kill)
         with Checkpoints(tmp_path / "killed") as checkpoints:
@@ -115,7 +131,7 @@ def by_calls(steps_per_call):
     return {"compute": compute, "log_every_steps": 5, "save_every_epochs": 1.0}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["classifier", "joint"])
 def test_steps_of_one_call_are_those_of_many(tmp_path, method):
     one = run(tmp_path / "one", method, {}, **by_calls(1), num_epochs=1.0)
     four = run(tmp_path / "four", method, {}, **by_calls(4), num_epochs=1.0)
