@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ltjax.data.datasets import DATASETS
 from ltjax.presets import PRESETS
-from ltjax.train import TABLES
+from ltjax.train import SET_IN, TABLES
 
 SOURCE = re.compile(r"[A-Z][\w-]+ (?:et al\.|and [A-Z][\w-]+)[^:;]*?\b(?:19|20)\d\d")
 
@@ -19,7 +19,8 @@ def rows() -> Iterator[tuple[str, str, str]]:
     for field, table in TABLES.items():
         for name, row in table.items():
             is_preset = field == "method" and name in PRESETS
-            yield field, name, PRESETS[name].about if is_preset else f"{about(row)}{options(row)}"
+            text = PRESETS[name].about if is_preset else about(row)
+            yield field, name, text + options(row, ("start=0.0",) if field in SET_IN else ())
     for name, dataset in DATASETS.items():
         yield "data", name, dataset.about
 
@@ -31,13 +32,14 @@ def about(row) -> str:
     return f"{summary} {source.group()}." if source and source.group() not in summary else summary
 
 
-def options(row) -> str:
-    """The options of a row with their defaults, as the end of a line."""
+def options(row, more: tuple[str, ...] = ()) -> str:
+    """The options of a row with their defaults, and more of them, as the end of a line."""
     known = [
         f"{name}{'' if p.default is p.empty else f'={p.default!r}'}"
         for name, p in inspect.signature(row).parameters.items()
         if p.kind is p.KEYWORD_ONLY
     ]
+    known += more
     return f" Options: {', '.join(known)}." if known else ""
 
 

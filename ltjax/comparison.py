@@ -1,20 +1,21 @@
 """Methods side by side: the same config with each of them, over seeds, as one table."""
 
-import copy
 import pathlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from ltjax import rundir
-from ltjax.choices import pick
+from ltjax.choices import choose, pick
 from ltjax.console import own_console, say
 from ltjax.errors import UserError
+from ltjax.loop import Diverged
 from ltjax.methods import METHODS
 from ltjax.report import as_markdown
+from ltjax.settings import settings_from
 from ltjax.train import run
 
 COLUMNS = {  # of the average of experts, in percent
@@ -32,7 +33,7 @@ def compare(
     """Run a config with each method and each seed, in folders below one; then tabulate.
 
     What is complete in that folder is not run again, and what was stopped goes on, so that the same
-    command finishes a comparison that was interrupted.
+    command finishes a comparison that was interrupted. A method that diverges is left out.
 
     Args:
       config: an ml_collections.ConfigDict; its method's name and its seed are replaced.
@@ -49,6 +50,8 @@ def compare(
     methods = list(METHODS) if list(methods) == ["all"] else list(methods)
     for name in methods:
         pick(METHODS, name, "--compare")
+        settings = settings_from(_with(config, name, 0))  # mistakes first, before anything is run
+        choose(METHODS, "method", **settings.method)
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise UserError(f"--seeds is {list(seeds)}; it must hold different numbers from 0 on.")
     folder, console = pathlib.Path(workdir or "runs/comparison"), own_console()
@@ -57,13 +60,18 @@ def compare(
         reports = []
         for seed in seeds:
             say(console, f"{name} ({number} of {len(methods)}), seed {seed}")
-            one = copy.deepcopy(config)
-            one.method = {**one.get("method", {}), "name": name}
-            one.seed = seed
-            reports.append(run(one, str(folder / f"{name}-{seed}")))
+            try:
+                reports.append(run(_with(config, name, seed), str(folder / f"{name}-{seed}")))
+            except Diverged as diverged:
+                say(console, f"{name} is left out: {diverged}")
+                break
+        if len(reports) < len(seeds):
+            continue
         rows.append(summary(name, seeds, reports))
         rundir.save_json(folder / "comparison.json", rows)
         rundir.write(folder / "comparison.md", page(rows))
+    if not rows:
+        raise UserError(f"All of {', '.join(methods)} diverged; there is nothing to tabulate.")
     console.print("", table(rows))
     say(console, f"Comparison: {folder / 'comparison.md'}")
     return rows
@@ -80,7 +88,7 @@ def summary(method: str, seeds: Sequence[int], reports: Sequence[dict]) -> dict:
         "title": reports[0]["title"],
         "test": {name: value for name, value in values.items() if None not in value},
         "mean_expert": [statistics.mean(one) for one in experts],
-        "num_experts": len(experts[0]),
+        "num_experts": reports[0]["config"]["num_experts"],
         "epochs": reports[0]["epochs"],
         "train_seconds": [report["cost"]["train_seconds"] for report in reports],
         "multiply_adds": reports[0]["cost"]["multiply_adds"],
@@ -91,18 +99,18 @@ def summary(method: str, seeds: Sequence[int], reports: Sequence[dict]) -> dict:
 
 def table(rows: Sequence[dict]) -> Table:
     """Methods in the order of their accuracy; means over seeds, of accuracy their deviation too."""
-    out = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0, 0, 1))
     out.add_column("method", no_wrap=True)
-    for title in (*COLUMNS.values(), "expert", "epochs", "min"):
+    for title in (*COLUMNS.values(), "expert", "ep.", "min"):
         out.add_column(title, justify="right", no_wrap=True)
     for row in sorted(rows, key=lambda row: -statistics.mean(row["test"]["accuracy"])):
         out.add_row(
             row["method"],
-            _percent(row["test"]["accuracy"], spread=True),
+            _with_spread(row["test"]["accuracy"]),
             *(_percent(row["test"].get(name)) for name in COLUMNS if name != "accuracy"),
             _percent(row["mean_expert"]),
             f"{row['epochs']:.1f}",
-            f"{statistics.mean(row['train_seconds']) / 60:.1f}",
+            f"{statistics.mean(row['train_seconds']) / 60:,.0f}",
         )
     return out
 
@@ -114,16 +122,26 @@ def page(rows: Sequence[dict]) -> str:
         f"# Methods compared on {rows[0]['title'].rpartition(': ')[0]}",
         f"{rows[0]['num_experts']} expert(s); seeds {', '.join(map(str, rows[0]['seeds']))}. Test "
         "split, last state, in percent; after ±, the standard deviation over seeds. *expert* is "
-        "the mean accuracy of single experts, the other numbers are of their average; *epochs* are "
-        "those of all phases; *min*, minutes of training.",
+        "the mean accuracy of single experts, the other numbers are of their average; *ep.*, epochs "
+        "of all phases; *min*, minutes of training.",
         as_markdown(table(rows)),
         f"{rows[0]['device']}; {versions}.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _percent(values, spread=False):
-    if values is None:
-        return "none"
+def _with(config, method, seed):
+    """The config as plain dicts, with another method and seed."""
+    config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    given = config.get("method") or {}
+    group = {**given, "name": method} if isinstance(given, Mapping) else given  # or an error later
+    return config | {"method": group, "seed": seed}
+
+
+def _percent(values):
+    return "none" if values is None else f"{100 * statistics.mean(values):.1f}"
+
+
+def _with_spread(values):
     mean = f"{100 * statistics.mean(values):.2f}"
-    return f"{mean} ± {100 * statistics.stdev(values):.2f}" if spread and len(values) > 1 else mean
+    return f"{mean} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else mean

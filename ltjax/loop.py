@@ -72,7 +72,7 @@ class Loop:
         self._evaluate = evaluator(many, self._mesh, settings.eval_batch_size)
         self._per_epoch = steps_per_epoch(len(this.info.labels), settings)
         self._log_every = settings.log_every_steps
-        self._eval_every = self._steps(settings.eval_every_epochs)
+        self._eval_every = 0 if phase.gathers else self._steps(settings.eval_every_epochs)
         self._save_every = self._steps(settings.save_every_epochs)
 
     def initial(self) -> TrainState:

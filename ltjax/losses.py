@@ -1,11 +1,11 @@
 """Losses: a row of LOSSES makes one of the class counts, and it gives one value per example.
 
-A loss is (logits f32[B, C], label i32[B], weight f32[B], key) -> (values f32[B], weights f32[B]).
-`weight` is that of the example's class, ones without re-weighting (`ltjax.reweighting`). What is
-minimised is sum(values * weights) / sum(weights) over the batch: a loss that divides by the sum of
-weights returns them, as PyTorch's weighted cross-entropy does; one that divides by the number of
-examples folds them into its values and returns ones. The authors' codes differ in this, and every
-docstring says which it is.
+A loss is (logits f32[B, C], label i32[B], weight f32[B], keys) -> (values f32[B], weights f32[B]).
+`weight` is that of the example's class, ones without re-weighting (`ltjax.reweighting`); `keys` are
+key[B], one an example. What is minimised is sum(values * weights) / sum(weights) over the batch: a
+loss that divides by the sum of weights returns them, as PyTorch's weighted cross-entropy does; one
+that divides by the number of examples folds them into its values and returns ones. The authors'
+codes differ in this, and every docstring says which it is.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,8 @@ import numpy as np
 from jax.nn import log_softmax, softplus
 
 from ltjax.choices import within
+
+COSINE_SCALE = 30.0  # of cosines as logits: LDAM (Cao et al. 2019) and RIDE (Wang et al. 2021)
 
 Loss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
@@ -127,15 +129,16 @@ def focal_softmax(class_counts: np.ndarray, *, gamma: float = 1.0) -> Loss:
     del class_counts
     within("config.loss.gamma", gamma, at_least=0)
 
-    def loss(logits, label, weight, key):
-        del key
+    def loss(logits, label, weight, keys):
+        del keys
         ce = weight * nll(logits, label)
-        return (-jnp.expm1(-ce)) ** gamma * ce, jnp.ones_like(ce)
+        easy = jnp.maximum(-jnp.expm1(-ce), 1e-12)  # a power has no gradient at 0
+        return easy**gamma * ce, jnp.ones_like(ce)
 
     return loss
 
 
-def ldam(class_counts: np.ndarray, scale: float = 30.0, *, max_margin: float = 0.5) -> Loss:
+def ldam(class_counts: np.ndarray, scale: float = COSINE_SCALE, *, max_margin: float = 0.5) -> Loss:
     """Label-distribution-aware margins: cross-entropy of s (cos - margin_y of the own class).
 
     Cao et al., NeurIPS 2019, equations 10 to 13. Margins grow as n_j^(-1/4), up to `max_margin` for
@@ -216,8 +219,8 @@ def equalization(class_counts: np.ndarray, *, below: float = 0.005, gamma: float
     within("config.loss.gamma", gamma, at_least=0, at_most=1)
     is_tail = tail(class_counts, below)
 
-    def loss(logits, label, weight, key):
-        left_out = jax.vmap(lambda key: jax.random.bernoulli(key, gamma, (len(is_tail),)))(key)
+    def loss(logits, label, weight, keys):
+        left_out = jax.vmap(lambda key: jax.random.bernoulli(key, gamma, (len(is_tail),)))(keys)
         return nll(equalized(logits, label, left_out & is_tail), label), weight
 
     return loss
@@ -264,12 +267,12 @@ def _shifted(by):
 
 
 def _over_weights(values):
-    return lambda logits, label, weight, key: (values(logits, label), weight)
+    return lambda logits, label, weight, keys: (values(logits, label), weight)
 
 
 def _over_examples(values):
-    def loss(logits, label, weight, key):
-        del key
+    def loss(logits, label, weight, keys):
+        del keys
         weighted = weight * values(logits, label)
         return weighted, jnp.ones_like(weighted)
 

@@ -22,7 +22,9 @@ _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config and s
 _COMPARE = flags.DEFINE_list(
     "compare", None, "Methods to run one after another and tabulate, or all; see --list."
 )
-_SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds of the runs that --compare makes.")
+_SEEDS = flags.DEFINE_list(
+    "seeds", None, "Seeds of the runs that --compare makes, such as 0,1,2; by default config.seed."
+)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several processes that SLURM, Kubernetes or a TPU pod started."
 )
@@ -80,8 +82,10 @@ def _run(config, argv: list[str], together: bool) -> int:
     from ltjax.train import run
 
     try:
-        if _COMPARE.value:
-            compare(config, _COMPARE.value, _seeds(), _WORKDIR.value)
+        if _COMPARE.value is not None:
+            compare(config, _COMPARE.value, _seeds(config), _WORKDIR.value)
+        elif _SEEDS.value is not None:
+            return _fail("--seeds goes with --compare; for one run there is --config.seed.")
         else:
             run(config, _WORKDIR.value)
     except UserError as error:
@@ -102,7 +106,9 @@ def _run(config, argv: list[str], together: bool) -> int:
     return 0
 
 
-def _seeds() -> list[int]:
+def _seeds(config) -> list[int]:
+    if _SEEDS.value is None:
+        return [config.get("seed", 0)]
     if not all(seed.isdecimal() for seed in _SEEDS.value):
         raise UserError(f"--seeds is {','.join(_SEEDS.value)!r}; write numbers, such as 0,1,2.")
     return [int(seed) for seed in _SEEDS.value]

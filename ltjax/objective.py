@@ -45,9 +45,10 @@ def objective(settings: Settings, class_counts: np.ndarray) -> Objective:
     def values_and_weights(logits, label, key, progress):
         weight = jnp.asarray(by_class, logits.dtype)[label]  # [B]
         weight = jnp.where(progress >= weights_start, weight, 1)
-        found = loss(logits, label, weight, example_keys(key, len(label)))
+        keys = example_keys(key, len(label))
+        found = loss(logits, label, weight, keys)
         if loss_start:
-            plain = before(logits, label, weight, key)
+            plain = before(logits, label, weight, keys)
             found = jax.tree.map(lambda x, y: jnp.where(progress >= loss_start, x, y), found, plain)
         return found
 

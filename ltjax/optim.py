@@ -58,8 +58,8 @@ def step(
     """
     _check_rate(lr, warmup_epochs)
     within("config.schedule.warmup_from", warmup_from, at_least=0, at_most=1)
-    increasing = all(early < late for early, late in itertools.pairwise(drop_at))
-    if not increasing or not all(_is_number(at) and 0 < at < 1 for at in drop_at):
+    fractions = all(_is_number(at) and 0 < at < 1 for at in drop_at)
+    if not fractions or any(early >= late for early, late in itertools.pairwise(drop_at)):
         raise UserError(
             f"config.schedule.drop_at is {drop_at}; it must hold increasing fractions in (0, 1)."
         )

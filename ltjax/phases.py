@@ -90,6 +90,7 @@ class Phase(NamedTuple):
     # every leaf has its final shape before.
     begin: Begin = fresh
     source: str = "train"  # or "validation": the images that `draw` draws from
+    gathers: bool = False  # it gathers something, and predicts nothing before it is complete
 
 
 def steps_per_epoch(num_images: int, settings: Settings) -> int:
@@ -170,6 +171,7 @@ def passes(
         draw=lambda stream, step: draw(stream, step % per_pass),
         begin=go_on,
         source=source,
+        gathers=True,
     )
 
 
@@ -179,7 +181,8 @@ def _draw(settings, info, num_steps):
     draw = sampler(*arguments)
     if not start:
         return draw
-    return sampling.deferred(draw, sampling.instance_balanced(*arguments), round(start * num_steps))
+    first = math.ceil(round(start * num_steps, 6))  # at least `start` of the phase is through
+    return sampling.deferred(draw, sampling.instance_balanced(*arguments), first)
 
 
 def network(settings: Settings, info: Info) -> Network:

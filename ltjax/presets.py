@@ -156,7 +156,7 @@ def with_preset(config: Mapping[str, Any]) -> dict[str, Any]:
     preset, filled = PRESETS[name], dict(config)
     for field, group in preset.config.items():
         group = {**group, **preset.on.get(data, {}).get(field, {})}
-        given = config.get(field) or {}
+        given = {} if config.get(field) is None else config[field]
         if not isinstance(given, Mapping):
             continue  # an error, and said where types are checked
         means = group.get("name")
@@ -171,4 +171,5 @@ def with_preset(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _name(config, field):
     group = config.get(field)
-    return group.get("name") if isinstance(group, Mapping) else None
+    name = group.get("name") if isinstance(group, Mapping) else None
+    return name if isinstance(name, str) else None  # what else it is, is an error said elsewhere

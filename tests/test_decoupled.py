@@ -124,6 +124,32 @@ def test_nearest_class_means_are_the_authors(transform, float64):
         np.testing.assert_array_equal(logits.argmax(-1), file[f"ncm/{transform}_{distance}/pred"])
 
 
+def test_means_are_gathered_in_two_exact_halves():
+    """41 steps a pass: XLA's 41 / 82 may be less than a half."""
+    settings = toy.settings(network={"name": "tiny"}, batch_size=2, method={"name": "ncm"})
+    train = toy.images([40, 20, 12, 10])
+    info = toy.info()._replace(labels=train.label, class_counts=np.bincount(train.label))
+    _, means = choose(METHODS, "method", "ncm", transform="un")(settings, info)
+    assert means.num_steps == 82
+    network = toy.NETWORKS["tiny"](4)
+    key, batch = jax.random.key(0), info.example
+    state = means.learner.init(key, batch)
+    arrays = {"image": train.image, "label": train.label.astype(np.int32)}
+    update = jax.jit(jax.vmap(means.learner.update, axis_name="data"))
+    state = jax.tree.map(lambda x: x[None], state)
+    for step in range(82):
+        rows = means.draw((0, 0, 0), step)
+        batch = {name: x[rows][None] for name, x in arrays.items()} | {"index": rows[None]}
+        state, _ = update(state, batch)
+    memory = jax.tree.map(lambda x: x[0], state.variables.memory)
+    variables = jax.tree.map(lambda x: x[0], state.variables)
+    image = (train.image.astype(np.float32) / 255 - 0.306) / 0.375
+    (_, features), _ = network.apply(variables, image, train=False)
+    np.testing.assert_allclose(memory["mean"], features.mean(0), rtol=1e-4)
+    expected = [features[train.label == c].mean(0) for c in range(4)]
+    np.testing.assert_allclose(memory["class_means"], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_the_sweep_takes_the_tau_that_is_best_for_the_mean_class(float64):
     file = golden("sm_decoupling")
     features = jnp.asarray(file["tau/feature"])

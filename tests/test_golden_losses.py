@@ -138,6 +138,17 @@ def test_equalization_leaves_out_tail_classes_of_others_as_often_as_it_says():
     np.testing.assert_allclose(left.reshape(3, 4000).mean(1), expected, atol=0.052)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
+def test_what_is_surely_right_has_no_focal_loss_and_a_finite_gradient(gamma):
+    logits, label = jnp.array([[40.0, 0.0, 0.0]]), np.array([0])
+    for name in ("focal", "focal_softmax"):
+        loss = minimized(LOSSES[name](np.ones(3), gamma=gamma), None, np.ones(3), label)
+        value, gradient = jax.value_and_grad(loss)(logits)
+        assert np.isfinite(gradient).all()
+        if name == "focal_softmax":
+            assert value == 0
+
+
 @pytest.mark.parametrize("tau", [0.5, 1.0, 1.5])
 def test_posthoc_adjustment_is_the_authors(tau, float64):
     file = golden("sm_losses")

@@ -17,7 +17,8 @@ FLOORS = [
     ["experts", "mesh", "strides", "data.feeds", "data.augment", "cost", "objective"],
     ["learner", "optim", "models", "data.datasets", "data.foreground"],
     ["data.builders", "data.policies"],
-    ["data.splits", "data.sampling", "data.images", "losses", "reweighting", "metrics", "settings"],
+    ["data.splits", "data.sampling", "data.images", "losses", "metrics", "settings"],
+    ["reweighting"],
     ["choices", "axes", "kernels", "memory", "compilation", "presets", "data.operations"],
     ["errors"],
 ]

@@ -2,6 +2,8 @@ import functools
 
 import numpy as np
 import pytest
+import toy
+from conftest import golden
 
 from ltjax.data import sampling
 from ltjax.data.sampling import SAMPLERS, instance_balanced
@@ -117,6 +119,18 @@ def test_deferred_sampling_is_instance_balanced_until_it_sets_in():
     for step in range(8):
         expected = (late if step >= 6 else plain)(STREAM, step)
         np.testing.assert_array_equal(draw(STREAM, step), expected)
+
+
+def test_deferred_sampling_sets_in_when_the_authors_does():
+    for name in ("cifar10", "cifar100"):
+        active = golden("sm_samplers")[f"bot/{name}/drs_active_by_epoch_1to200_start160"]
+        # 5 steps an epoch of 75 images; an epoch of it is deferred if its first batch is
+        deferred, plain = (
+            toy.phase(sampler={"name": "class_balanced", "start": start}, num_epochs=200.0).draw
+            for start in (0.8, 0.0)
+        )
+        same = [np.array_equal(deferred(STREAM, 5 * e), plain(STREAM, 5 * e)) for e in range(200)]
+        np.testing.assert_array_equal(same, active)
 
 
 def test_in_order_goes_through_all_images_once_and_fills_up():

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ltjax import reweighting
 from ltjax.choices import within
 
 Stream = tuple[int, ...]  # (seed, phase, expert)
@@ -76,8 +77,8 @@ def effective_number(
     """
     del num_steps
     within("config.sampler.beta", beta, at_least=0, below=1)
-    counts = np.bincount(labels).astype(np.float64)
-    weights = counts * (1 - beta) / (1 - beta**counts)
+    counts = np.bincount(labels)
+    weights = counts * reweighting.effective_number(counts, beta=beta)
     return _by_class(labels, batch_size, lambda step: weights / weights.sum())
 
 

@@ -17,14 +17,14 @@ from jax import lax
 
 from ltjax import phases
 from ltjax.axes import DATA, example_keys
-from ltjax.choices import pick, within
+from ltjax.choices import within
 from ltjax.data.foreground import class_map, num_generated, transform_foreground
-from ltjax.data.sampling import SAMPLERS
 from ltjax.errors import UserError
 from ltjax.learner import Method, Step, Variables
-from ltjax.methods.classifier import method_for
-from ltjax.methods.finetuned import tuned
+from ltjax.methods.classifier import method_for, predict_with
+from ltjax.methods.finetuned import RESAMPLERS, settled, tuned
 from ltjax.models import Network
+from ltjax.models.convolution import wide
 
 
 def recipe(
@@ -45,53 +45,15 @@ def recipe(
       settings: of all phases; num_epochs are those of the first and the last together.
       info: of the training set.
       sampler: of the last phase: class_balanced, square_root or progressively_balanced.
-      first_share: of the epochs, before maps are taken. A "step" schedule does not drop there.
+      first_share: of the epochs, before maps are taken; the rate of the config's schedule "step"
+        does not drop there.
       lr: of the last phase, divided by 100 half way.
       at_most: new images of a class, and of none that has as many; 0 fills all classes up to the
         largest, as on CIFAR. 100 on ImageNet-LT.
       box: of the foreground that is moved, "as_code" or "full"; see foreground.bounding_box.
     """
-    pick(SAMPLERS, sampler, "config.method.sampler")
-    within("config.method.first_share", first_share, above=0, below=1)
-    within("config.method.lr", lr, above=0)
-    within("config.method.at_most", at_most, at_least=0)
-    within("config.method.box", box, one_of=("as_code", "full"))
-    network = phases.network(settings, info)
-    if network.maps is None:
-        raise UserError(
-            f"config.network.name is {settings.network['name']!r}, which has no feature maps to "
-            f"find a class in; choose another network, such as resnet32."
-        )
-    method = method_for(settings, info, network)
-    schedule = settings.schedule | ({"drop_at": ()} if settings.schedule["name"] == "step" else {})
-    first = dataclasses.replace(
-        settings, num_epochs=first_share * settings.num_epochs, schedule=schedule
-    )
-    # of 40 epochs counted from 1, from the 20th on
-    last = dataclasses.replace(
-        settings,
-        num_epochs=(1 - first_share) * settings.num_epochs,
-        sampler={"name": sampler},
-        schedule={"name": "step", "lr": lr, "drop_at": (19 / 40,), "drop_by": 0.01},
-    )
-    shares = share_of_new(info.class_counts, at_most or None)
-
-    def moving(method):
-        return with_moved_foregrounds(method, network, len(info.labels), shares, box)
-
-    return (
-        phases.phase(first, info, method, settings.num_experts),
-        phases.passes(settings, info, mapping(network, len(info.labels)), name="maps"),
-        phases.phase(
-            last,
-            info,
-            method,
-            settings.num_experts,
-            name="CAM",
-            begin=phases.carry_on,
-            around=moving,
-        ),
-    )
+    # of 40 epochs counted from 1, the rate drops at the 20th
+    return _three_phases(settings, info, sampler, first_share, lr, at_most, box, drop_at=19 / 40)
 
 
 def bag_of_tricks(
@@ -108,8 +70,56 @@ def bag_of_tricks(
     Zhang et al., AAAI 2021, section 4: 320 epochs, 80 and 20 in the authors' code; of
     config.num_epochs, 80 and 20 %, and on top of these `extra_share`. The others as in `recipe`.
     """
-    moved = recipe(settings, info, lr=lr, at_most=at_most, box=box)
+    # of 80 epochs counted from 1, the rate drops at the 40th
+    moved = _three_phases(settings, info, "class_balanced", 0.8, lr, at_most, box, drop_at=39 / 80)
     return *moved, tuned(settings, info, extra_share, lr)
+
+
+def _three_phases(settings, info, sampler, first_share, lr, at_most, box, drop_at):
+    within("config.method.sampler", sampler, one_of=RESAMPLERS)
+    within("config.method.first_share", first_share, above=0, below=1)
+    within("config.method.lr", lr, above=0)
+    within("config.method.at_most", at_most, at_least=0)
+    within("config.method.box", box, one_of=("as_code", "full"))
+    within("config.schedule.name", settings.schedule["name"], one_of=("step",))
+    if settings.schedule.get("drop_at"):
+        raise UserError(
+            f"config.schedule.drop_at is {settings.schedule['drop_at']}, but "
+            f"config.method.name={settings.method['name']!r} has drops of its own; leave it out."
+        )
+    network = phases.network(settings, info)
+    if network.maps is None:
+        raise UserError(
+            f"config.network.name is {settings.network['name']!r}, which has no feature maps to "
+            f"find a class in; choose another network, such as resnet32."
+        )
+    first = dataclasses.replace(
+        settings,
+        num_epochs=first_share * settings.num_epochs,
+        schedule=settings.schedule | {"drop_at": ()},
+    )
+    is_progressive = sampler == "progressively_balanced"
+    last = dataclasses.replace(
+        settings,
+        **settled(settings),
+        num_epochs=(1 - first_share) * settings.num_epochs,
+        sampler={"name": sampler, **({"convention": "bag_of_tricks"} if is_progressive else {})},
+        schedule={"name": "step", "lr": lr, "drop_at": (drop_at,), "drop_by": 0.01},
+    )
+    shares = share_of_new(info.class_counts, at_most or None)
+
+    def moving(method):
+        return with_moved_foregrounds(method, network, len(info.labels), shares, box)
+
+    def train(settings, *rest):
+        method = method_for(settings, info, network)
+        return phases.phase(settings, info, method, settings.num_experts, *rest)
+
+    return (
+        train(first),
+        phases.passes(settings, info, mapping(network, len(info.labels)), name="maps"),
+        train(last, "CAM", phases.carry_on, moving),
+    )
 
 
 def share_of_new(class_counts, at_most: int | None):
@@ -129,18 +139,14 @@ def mapping(network: Network, num_images: int) -> Method:
         del key, progress
         maps = network.maps(variables, batch["image"])  # [B, h, w, D]
         weights = variables.params["head"]["kernel"].T[batch["label"]]  # [B, D]
-        found = jax.vmap(class_map)(maps, weights.astype(maps.dtype))
+        found = jax.vmap(class_map)(wide(maps), weights)
         found, index = lax.all_gather((found, batch["index"]), DATA, tiled=True)
         # index -1 fills up the last batch; a position after the end is left out
         place = jnp.where(index < 0, num_images, index)
         memory = {"maps": variables.memory["maps"].at[place].set(found, mode="drop")}
         return Step(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
 
-    def predict(variables, batch):
-        (logits, _), _ = network.apply(variables, batch["image"], train=False)
-        return logits
-
-    return Method(init, loss, predict, frozen=("backbone", "head"))
+    return Method(init, loss, predict_with(network), frozen=("backbone", "head"))
 
 
 def with_moved_foregrounds(

@@ -1,11 +1,13 @@
 """One network, one head, one loss: the baseline, and the expert that most methods are made of."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from ltjax import phases
 from ltjax.choices import choose, within
-from ltjax.learner import Method, Step, Variables
+from ltjax.learner import Batch, Method, Step, Variables
 from ltjax.losses import log_prior
 from ltjax.mixing import MIXINGS, Mixing, blend, of_both_labels
 from ltjax.models import Network
@@ -48,11 +50,17 @@ def classifier(
         right = (logits.argmax(-1) == label).astype(values.dtype)
         return Step(values, weights, stats, variables.memory, {"accuracy": right})
 
+    return Method(init, loss, predict_with(network), frozen=frozen)
+
+
+def predict_with(network: Network) -> Callable[[Variables, Batch], jax.Array]:
+    """(variables, batch) -> logits f32[B, C]."""
+
     def predict(variables, batch):
         (logits, _), _ = network.apply(variables, batch["image"], train=False)
-        return logits  # [B, C]
+        return logits
 
-    return Method(init, loss, predict, frozen=frozen)
+    return predict
 
 
 def method_for(settings, info, network: Network | None = None) -> Method:

@@ -107,6 +107,11 @@ def tau_norm(settings, info, *, tau: float = 1.0, sweep: bool = False) -> tuple[
             f"config.network.head is {settings.network['head']!r}; tau-normalisation is of the "
             f"weights of a linear head: use --config.network.head=linear."
         )
+    if sweep and "tau" in settings.method:
+        raise UserError(
+            f"config.method.tau is {tau}, but config.method.sweep chooses it on the held-out part; "
+            f"leave one of them out."
+        )
     if sweep and not settings.data.validation:
         raise UserError(
             "config.method.sweep is True, but there is no held-out part to choose tau on: give one "
@@ -214,7 +219,7 @@ def transformed(x: jax.Array, mean: jax.Array, transform: str) -> jax.Array:
     if transform == "un":
         return x
     x = x - mean if transform == "cl2n" else x
-    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
 def nearest_mean_logits(x: jax.Array, class_means: jax.Array, distance: str) -> jax.Array:

@@ -6,9 +6,11 @@ Zhang et al. (Bag of Tricks), AAAI 2021, section 3.4, who find that it helps aft
 import dataclasses
 
 from ltjax import phases
-from ltjax.choices import pick, within
-from ltjax.data.sampling import SAMPLERS
+from ltjax.choices import within
 from ltjax.methods.classifier import method_for
+
+# Of later phases, which start as balanced as they end.
+RESAMPLERS = ("instance_balanced", "class_balanced", "square_root", "progressively_balanced")
 
 
 def recipe(
@@ -23,8 +25,8 @@ def recipe(
       info: of the training set.
       extra_share: epochs of phase two, as a share of config.num_epochs and on top of these; 0.05 is
         the 20 after 400 of the authors' code.
-      lr: its learning rate, a tenth from 40 % and again from 80 % on.
-      sampler: its sampler, one that needs no options.
+      lr: its learning rate, a tenth from the 8th and again from the 16th of 20 epochs on.
+      sampler: its sampler, one of RESAMPLERS.
     """
     first = phases.phase(settings, info, method_for(settings, info), settings.num_experts)
     return first, tuned(settings, info, extra_share, lr, sampler)
@@ -34,11 +36,12 @@ def tuned(
     settings, info, extra_share: float, lr: float, sampler: str = "class_balanced"
 ) -> phases.Phase:
     """The last phase, which goes on with the one before."""
-    pick(SAMPLERS, sampler, "config.method.sampler")
+    within("config.method.sampler", sampler, one_of=RESAMPLERS)
     within("config.method.extra_share", extra_share, above=0)
     within("config.method.lr", lr, above=0)
     tuning = dataclasses.replace(
         settings,
+        **settled(settings),
         num_epochs=extra_share * settings.num_epochs,
         sampler={"name": sampler},
         mixing={"name": "none"},
@@ -47,3 +50,11 @@ def tuned(
     )
     method = method_for(tuning, info)
     return phases.phase(tuning, info, method, settings.num_experts, "tune", phases.go_on)
+
+
+def settled(settings) -> dict:
+    """The loss and re-weighting with which phase one ends, for a phase that goes on with it."""
+    return {
+        "loss": {**settings.loss, "start": 0.0},
+        "reweight": {**settings.reweight, "start": 0.0},
+    }

@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ltjax.losses import COSINE_SCALE
 from ltjax.models.layers import kaiming_normal
-
-COSINE_SCALE = 30.0  # LDAM (Cao et al. 2019) and RIDE (Wang et al. 2021) use s = 30
 
 # U(+-1/sqrt(D)), what PyTorch's Linear gives to weight and bias.
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

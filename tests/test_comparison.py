@@ -1,0 +1,95 @@
+"""Methods side by side: complete runs are not repeated, mistakes come before anything is run."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+import toy
+from conftest import ROOT
+from rich.console import Console
+
+from ltjax import comparison
+from ltjax.data import datasets
+from ltjax.errors import UserError
+from ltjax.methods import METHODS
+
+CONFIG = dict(
+    network={"name": "tiny"},
+    schedule={"name": "step", "lr": 0.05},
+    num_experts=2,
+    batch_size=16,
+    num_epochs=2.0,
+)
+
+
+@pytest.fixture(autouse=True)
+def toy_data(monkeypatch):
+    monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
+    monkeypatch.setattr(datasets, "load", lambda data: toy.splits())
+
+
+def test_methods_are_run_over_seeds_and_tabulated(tmp_path, monkeypatch, capsys):
+    rows = comparison.compare(CONFIG, ["classifier", "drw"], [0, 1], str(tmp_path))
+    assert [row["method"] for row in rows] == ["classifier", "drw"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [
+        *("classifier-0", "classifier-1", "drw-0", "drw-1")
+    ]
+    page = (tmp_path / "comparison.md").read_text()
+    for row in rows:
+        reports = [
+            json.loads((tmp_path / f"{row['method']}-{seed}" / "report.json").read_text())
+            for seed in (0, 1)
+        ]
+        found = [report["splits"]["test"]["average"]["accuracy"] for report in reports]
+        assert row["test"]["accuracy"] == found
+        assert f"| {100 * sum(found) / 2:.2f} ±" in page
+    assert json.loads((tmp_path / "comparison.json").read_text()) == rows
+    capsys.readouterr()
+
+    monkeypatch.setattr("ltjax.train.Loop", None)  # nothing may be trained again
+    assert comparison.compare(CONFIG, ["classifier", "drw"], [0, 1], str(tmp_path)) == rows
+
+
+@pytest.mark.parametrize(
+    "methods, seeds, change, words",
+    [
+        (["classifier", "ldm"], [0], {}, ["--compare is 'ldm'", "did you mean 'ldam'"]),
+        (["classifier"], [0, 0], {}, ["--seeds is [0, 0]", "different"]),
+        (
+            ["classifier", "ldam"],
+            [0],
+            {"loss": {"name": "focal"}},
+            ["config.loss.name is 'focal'", "'ldam'"],
+        ),
+    ],
+)
+def test_mistakes_are_said_before_anything_is_run(methods, seeds, change, words, tmp_path):
+    with pytest.raises(UserError) as caught:
+        comparison.compare(CONFIG | change, methods, seeds, str(tmp_path / "all"))
+    assert all(word in str(caught.value) for word in words)
+    assert not (tmp_path / "all").exists()
+
+
+def test_the_table_fits_80_columns_whole():
+    longest = max(METHODS, key=len)
+    row = {
+        "method": longest,
+        "test": {name: [1.0, 0.9] for name in comparison.COLUMNS},
+        "mean_expert": [1.0, 1.0],
+        "epochs": 420.0,
+        "train_seconds": [60_000.0],
+    }
+    console = Console(file=io.StringIO(), width=80)
+    console.print(comparison.table([row]))
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    assert longest in text and "95.00 ± 7.07" in text and "1,000" in text
+
+
+def test_seeds_without_a_comparison_are_refused():
+    config = ROOT / "configs" / "digits.py"
+    command = [sys.executable, "-m", "ltjax.main", "--config", str(config), "--seeds=0,1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "--seeds goes with --compare" in done.stderr
