@@ -99,7 +99,7 @@ def summary(method: str, seeds: Sequence[int], reports: Sequence[dict]) -> dict:
 
 def table(rows: Sequence[dict]) -> Table:
     """Methods in the order of their accuracy; means over seeds, of accuracy their deviation too."""
-    out = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0, 0, 1))
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=0)
     out.add_column("method", no_wrap=True)
     for title in (*COLUMNS.values(), "expert", "ep.", "min"):
         out.add_column(title, justify="right", no_wrap=True)
@@ -122,8 +122,8 @@ def page(rows: Sequence[dict]) -> str:
         f"# Methods compared on {rows[0]['title'].rpartition(': ')[0]}",
         f"{rows[0]['num_experts']} expert(s); seeds {', '.join(map(str, rows[0]['seeds']))}. Test "
         "split, last state, in percent; after ±, the standard deviation over seeds. *expert* is "
-        "the mean accuracy of single experts, the other numbers are of their average; *ep.*, epochs "
-        "of all phases; *min*, minutes of training.",
+        "the mean accuracy of single experts, the other numbers are of their average; *ep.*, the "
+        "epochs of all phases; *min*, minutes of training.",
         as_markdown(table(rows)),
         f"{rows[0]['device']}; {versions}.",
     ]
