@@ -20,6 +20,7 @@ from ltjax.data import datasets
 from ltjax.loop import Loop
 from ltjax.methods import METHODS
 from ltjax.methods.classifier import recipe
+from ltjax.presets import PRESETS
 
 CONFIG = dict(
     network={"name": "toy"},
@@ -100,11 +101,12 @@ def kills(method):
     return [(("train", 5), (0, 4)), *starts]
 
 
-# Each way in which phases follow one another is enough for a quick look.
+# Each way in which phases follow one another is enough for a quick look; presets are classifiers.
 QUICK = ("classifier", "joint", "two_phases", "ncm", "cam")
 EVERY_METHOD = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
     for name in (*METHODS, "two_phases")
+    if name not in PRESETS or name in ("remix", "bag_of_tricks")
 ]
 
 
