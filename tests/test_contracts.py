@@ -39,8 +39,9 @@ PHASES = [
     for number in range(length)
     if number or length == 1
 ]
-# One of each kind is enough for a quick look: a margin with late weights, a random loss, a mixing.
-QUICK = {*METHODS} - {*PRESETS, "finetuned"} | {"ldam_drw", "seql", "remix"}
+# One of each kind is enough for a quick look: a frozen backbone, a pass that gathers, moved images,
+# a margin with late weights, a random loss, a mixing.
+QUICK = {"classifier", "joint", "crt", "ncm", "cam", "ldam_drw", "seql", "remix"}
 
 
 def quick_or_slow(of, method, name):
