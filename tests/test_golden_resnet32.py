@@ -20,6 +20,15 @@ from ltjax.optim import sgd
 VARIANTS = {"c10_fc": (10, Linear), "c10_norm": (10, Cosine), "c100_fc": (100, Linear)}
 VARIANTS["c100_norm"] = (100, Cosine)
 
+
+def some_slow(*quick):
+    """All variants; those that say the same of other numbers of classes wait for the slow tests."""
+    return [
+        pytest.param(variant, marks=() if variant in quick else pytest.mark.slow)
+        for variant in VARIANTS
+    ]
+
+
 pytestmark = pytest.mark.usefixtures("float64")
 
 
@@ -93,7 +102,7 @@ def worst(tree, other, of=lambda x, y: np.linalg.norm(x - y) / np.linalg.norm(y)
     )
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", some_slow("c10_fc", "c100_norm"))
 def test_logits_statistics_and_gradients_are_the_authors(variant):
     expected = golden(f"sm_resnet32_{variant}_grad")
     variables, images, labels = start(variant)
@@ -131,13 +140,7 @@ def test_logits_statistics_and_gradients_are_the_authors(variant):
     )
 
 
-SLOW = [  # half a minute each, and the other two say the same of the other number of classes
-    pytest.param(variant, marks=pytest.mark.slow) if variant in ("c100_fc", "c10_norm") else variant
-    for variant in VARIANTS
-]
-
-
-@pytest.mark.parametrize("variant", SLOW)
+@pytest.mark.parametrize("variant", some_slow("c100_norm"))
 def test_three_sgd_steps_are_the_authors(variant):
     expected = golden(f"sm_resnet32_{variant}_sgd3")
     variables, images, labels = start(variant)

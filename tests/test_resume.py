@@ -102,7 +102,7 @@ def kills(method):
 
 
 # Each way in which phases follow one another is enough for a quick look; presets are classifiers.
-QUICK = ("classifier", "joint", "two_phases", "ncm", "cam")
+QUICK = ("two_phases", "joint", "cam")
 EVERY_METHOD = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
     for name in (*METHODS, "two_phases")
@@ -133,7 +133,7 @@ def by_calls(steps_per_call):
     return {"compute": compute, "log_every_steps": 5, "save_every_epochs": 1.0}
 
 
-@pytest.mark.parametrize("method", ["classifier", "joint"])
+@pytest.mark.parametrize("method", ["classifier", pytest.param("joint", marks=pytest.mark.slow)])
 def test_steps_of_one_call_are_those_of_many(tmp_path, method):
     one = run(tmp_path / "one", method, {}, **by_calls(1), num_epochs=1.0)
     four = run(tmp_path / "four", method, {}, **by_calls(4), num_epochs=1.0)
