@@ -44,7 +44,9 @@ QUICK = {"classifier", "joint", "ncm", "cam", "remix"}
 
 
 def quick_or_slow(of, method, name):
-    return pytest.param(of, id=name, marks=() if method in QUICK else pytest.mark.slow)
+    """A parameter; tests of a method go to one process, where it is compiled once."""
+    marks = [pytest.mark.xdist_group(method)]
+    return pytest.param(of, id=name, marks=marks + [pytest.mark.slow] * (method not in QUICK))
 
 
 every_phase = pytest.mark.parametrize(
@@ -107,6 +109,7 @@ def test_one_step_is_the_same_on_any_mesh(phase, shape):
     assert_trees_close(found, expected, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_one_step_is_the_same_on_any_mesh_under_strong_augmentation():
     phase = toy.phase(augment={"name": "autoaugment", "cutout": 3})
     one, many = Trainer(phase, 4), Trainer(phase, 4, (2, 4))
@@ -151,7 +154,7 @@ def weighted(method):
     return method._replace(loss=loss)
 
 
-@pytest.mark.parametrize("shape", [(1, 8), (2, 4)])
+@pytest.mark.parametrize("shape", [(1, 8), pytest.param((2, 4), marks=pytest.mark.slow)])
 def test_the_weighted_mean_is_over_the_whole_batch_on_any_mesh(shape):
     phase = toy.phase()._replace(learner=toy.learner_of(weighted(toy.method(toy.info()))))
     one, many = Trainer(phase, 2), Trainer(phase, 2, shape)

@@ -77,9 +77,8 @@ def test_a_validation_part_is_cut_from_the_training_set_alone(digits, data_dir):
     np.testing.assert_array_equal(cut.test.image, whole.test.image)
 
 
-@pytest.mark.parametrize(
-    "name, classes", [pytest.param("cifar10", 10, marks=pytest.mark.slow), ("cifar100", 100)]
-)
+@pytest.mark.slow  # reads 60,000 images twice
+@pytest.mark.parametrize("name, classes", [("cifar10", 10), ("cifar100", 100)])
 def test_cifar_lt_has_the_published_counts(name, classes, tmp_path):
     """On the real images, read where TFDS keeps them; the long-tailed copy goes elsewhere."""
     source = tfds.builder(name, file_format="array_record")

@@ -104,6 +104,7 @@ def test_the_benchmark_prints_its_table_and_fits_80_columns():
         assert rate == pytest.approx(4 * int(row[0]) / (step / 1e3), rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_benchmark_measures_every_form_by_the_step():
     done = run(
         *("-m", "ltjax.bench", "--experts", "2", "--rounds", "1", "--batch-size", "4"),
