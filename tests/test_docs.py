@@ -59,6 +59,12 @@ def test_a_page_has_every_row_of_its_table(page, field):
     assert [name for name in missing if name != "none"] == []
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS.glob("*.md")], ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        assert link.startswith("http") or (page.parent / link).exists(), link
+
+
 def test_every_choice_is_listed_with_its_source():
     without = [
         (field, name)
