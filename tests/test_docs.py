@@ -22,8 +22,7 @@ def code(page):
 
 
 @pytest.fixture
-def power(monkeypatch):
-    monkeypatch.setattr("ltjax.losses.LOSSES", LOSSES)
+def power():
     exec(compile(code("losses.md"), "docs/losses.md", "exec"), {})
     yield LOSSES["power"]
     del LOSSES["power"]

@@ -80,7 +80,7 @@ def transform_foreground(
     the image. Of a foreground of one row that end is -1, again as there: it may then be shifted
     out of the image altogether, which leaves the old image. 'full' ends at the last row and column.
 
-    A batch of 128 CIFAR images takes 8 to 10 ms of a CPU core.
+    A batch of 128 CIFAR images takes 8 to 11 ms of a CPU core (Zen 3, JAX 0.10.2).
 
     Args:
       key: of the image.

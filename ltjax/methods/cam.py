@@ -44,7 +44,7 @@ def recipe(
     Args:
       settings: of all phases; num_epochs are those of the first and the last together.
       info: of the training set.
-      sampler: of the last phase: class_balanced, square_root or progressively_balanced.
+      sampler: of the last phase, one of finetuned.RESAMPLERS.
       first_share: of the epochs, before maps are taken; the rate of the config's schedule "step"
         does not drop there.
       lr: of the last phase, divided by 100 half way.

@@ -9,7 +9,7 @@ from ltjax import phases
 from ltjax.choices import within
 from ltjax.methods.classifier import method_for
 
-# Of later phases, which start as balanced as they end.
+# What a later phase may draw by: samplers that need no options.
 RESAMPLERS = ("instance_balanced", "class_balanced", "square_root", "progressively_balanced")
 
 
