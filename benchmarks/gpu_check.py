@@ -17,7 +17,7 @@ import numpy as np
 
 from ltjax.bench import ours
 from ltjax.choices import choose
-from ltjax.data.feeds import resident
+from ltjax.data.feeds import MAIN, resident
 from ltjax.experts import independent, seeded_keys
 from ltjax.mesh import REQUESTS, WHOLE, fetch, mesh_for, place, sharded
 from ltjax.methods import METHODS
@@ -90,7 +90,7 @@ class Experts:
         info = Info(ours.DATASET, images.image.shape[1:], images.label, ours.CLASS_COUNTS)
         (phase,) = choose(METHODS, "method", **settings.method)(settings, info)
         mesh = mesh_for(NUM_EXPERTS, [device])
-        feed = resident(images, phase.draw, 0, 0, NUM_EXPERTS)
+        feed = resident(images, {MAIN: phase.draw}, 0, 0, NUM_EXPERTS)
         learner = independent(phase.learner, settings.compute.experts_over)
         many = sharded(learner, mesh, feed.load)
         if self._start is None:  # the same for all, and compiled once

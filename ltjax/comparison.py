@@ -14,8 +14,8 @@ from ltjax.console import own_console, say
 from ltjax.errors import UserError
 from ltjax.loop import Diverged
 from ltjax.methods import METHODS
-from ltjax.report import as_markdown
 from ltjax.settings import settings_from
+from ltjax.tables import as_markdown
 from ltjax.train import run
 
 COLUMNS = {  # of the average of experts, in percent

@@ -25,17 +25,23 @@ def independent(one: Learner, over: str = "vmap") -> Learner:
 
     Returns:
       A Learner whose functions take and return a leading axis [E] on every leaf, but for the
-      batches of `init` and `predict`, which all experts see.
+      batches of `init` and of what predicts, which all experts see.
     """
+
+    def of_states(f):
+        return f and (lambda state, batch: over_experts(lambda own: f(own, batch), over)(state))
+
     return Learner(
         # No convolution is computed in init (only shapes are used), so vmap is right anywhere;
         # expert i is bitwise what one.init(key[i]) gives.
         init=jax.vmap(one.init, (0, None)),
         update=over_experts(one.update, over),
-        predict=lambda state, batch: over_experts(lambda own: one.predict(own, batch), over)(state),
+        predict=of_states(one.predict),
         after_eval=lambda memory, evaluation: over_experts(
             lambda own: one.after_eval(own, evaluation), "unroll"
         )(memory),
+        heads=of_states(one.heads),
+        measures=of_states(one.measures),
     )
 
 

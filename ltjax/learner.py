@@ -56,6 +56,10 @@ class Method(NamedTuple):
     predict: Callable[[Variables, Batch], jax.Array]  # logits f32[B, C]
     after_eval: Callable[[PyTree, dict], PyTree] = keep  # (memory, evaluation), on the host
     frozen: tuple[str, ...] = ()  # groups of params that stay as they are, statistics included
+    # Of a network with several heads: what each of them alone says, logits f32[K, B, C].
+    heads: Callable[[Variables, Batch], jax.Array] | None = None
+    # Further numbers of each example at test time, {name: f32[B]}; their means are reported.
+    measures: Callable[[Variables, Batch], dict[str, jax.Array]] | None = None
 
 
 class TrainState(NamedTuple):
@@ -74,6 +78,8 @@ class Learner(NamedTuple):
     update: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
     predict: Callable[[TrainState, Batch], jax.Array]
     after_eval: Callable[[PyTree, dict], PyTree]  # (memory, evaluation) -> memory
+    heads: Callable[[TrainState, Batch], jax.Array] | None = None  # logits f32[K, B, C]
+    measures: Callable[[TrainState, Batch], dict[str, jax.Array]] | None = None
 
 
 def learner(method: Method, optimizer: optax.GradientTransformation, num_steps: int) -> Learner:
@@ -119,10 +125,11 @@ def learner(method: Method, optimizer: optax.GradientTransformation, num_steps: 
             **metrics,
         }
 
-    def predict(state, batch):
-        return method.predict(state.variables, batch)
+    def of_variables(f):
+        return f and (lambda state, batch: f(state.variables, batch))
 
-    return Learner(init, update, predict, method.after_eval)
+    predict, heads, measures = map(of_variables, (method.predict, method.heads, method.measures))
+    return Learner(init, update, predict, method.after_eval, heads, measures)
 
 
 def _split(params: dict[str, PyTree], frozen: tuple[str, ...]) -> tuple[dict, dict]:

@@ -20,11 +20,12 @@ from ltjax import report
 from ltjax.checkpoint import Checkpoints, Position
 from ltjax.console import Display, Speed, say
 from ltjax.data.datasets import Splits
-from ltjax.data.feeds import resident
-from ltjax.evaluate import evaluator
+from ltjax.data.feeds import MAIN, resident
+from ltjax.data.images import Images
+from ltjax.evaluate import evaluator, heads_as_experts, measurer
 from ltjax.experts import best_over, independent, seeded_keys
-from ltjax.learner import TrainState
-from ltjax.mesh import EXPERTS, REQUESTS, WHOLE, fetch, mesh_for, place, sharded
+from ltjax.learner import TrainState, Variables
+from ltjax.mesh import EXPERTS, REQUESTS, WHOLE, fetch, mesh_for, once, place, sharded
 from ltjax.phases import Info, Phase, steps_per_epoch
 from ltjax.rundir import Log
 from ltjax.settings import Settings
@@ -65,11 +66,12 @@ class Loop:
         settings, phase = this.settings, this.recipe[phase_number]
         self.this, self.phase, self._phase_number = this, phase, phase_number
         self._mesh = mesh_for(phase.num_experts, expert=settings.mesh.expert)
-        images = getattr(this.splits, phase.source)
-        self._feed = resident(images, phase.draw, settings.seed, phase_number, phase.num_experts)
+        draws = {MAIN: phase.draw, **phase.streams}
+        images = drawn_from(this.splits, phase.source)
+        self._feed = resident(images, draws, settings.seed, phase_number, phase.num_experts)
         many = independent(phase.learner, best_over(settings.compute))
         self._many = sharded(many, self._mesh, self._feed.load)
-        self._evaluate = evaluator(many, self._mesh, settings.eval_batch_size)
+        self._evaluate = evaluator(many.predict, self._mesh, settings.eval_batch_size)
         self._per_epoch = steps_per_epoch(len(this.info.labels), settings)
         self._log_every = settings.log_every_steps
         self._eval_every = 0 if phase.gathers else self._steps(settings.eval_every_epochs)
@@ -79,6 +81,15 @@ class Loop:
         """A fresh state, every leaf in its final shape."""
         keys = seeded_keys(self.this.settings.seed, self._phase_number, self.phase.num_experts)
         return self._many.init(keys, self.this.info.example)
+
+    def begin(self, previous: Variables | None) -> TrainState:
+        """The state that the phase begins with.
+
+        Args:
+          previous: variables at the end of the previous phase, if there is one.
+        """
+        begin = once(self.phase.begin, self._mesh)
+        return begin(self.initial(), None if previous is None else fetch(previous))
 
     def train(self, state: TrainState, start: int, seconds: float) -> tuple[TrainState, float]:
         """Take the steps from `start` to the end of the phase.
@@ -136,15 +147,27 @@ class Loop:
         return state, seconds + time.perf_counter() - began
 
     def evaluate(self, state: TrainState) -> dict[str, dict]:
-        """Evaluate on what was held out, {split: metrics.summary(...)}, the test split last."""
-        splits, settings = self.this.splits, self.this.settings
-        held_out = {"validation": splits.validation, "test": splits.test}
-        counts = self.this.info.class_counts
-        return {
-            name: self._evaluate(state, images, counts, settings.combine)
-            for name, images in held_out.items()
-            if images is not None
-        }
+        """Evaluate on what was held out, the test split last.
+
+        Returns:
+          {split: metrics.summary(...)}; with several heads, 'heads' more, those of each expert in
+          turn, numbers as those of 'experts'; with measures, 'measures', {name: [E]}.
+        """
+        splits, settings, many = self.this.splits, self.this.settings, self._many.many
+        counts, size = self.this.info.class_counts, settings.eval_batch_size
+        results = {}
+        for name in ("validation", "test"):
+            images = getattr(splits, name)
+            if images is None:
+                continue
+            result = self._evaluate(state, images, counts, settings.combine)
+            if many.heads:
+                each = evaluator(heads_as_experts(many.heads), self._mesh, size)
+                result["heads"] = each(state, images, counts, settings.combine)["experts"]
+            if many.measures:
+                result["measures"] = measurer(many.measures, self._mesh, size)(state, images)
+            results[name] = result
+        return results
 
     def _log(self, done, metrics, speed, display):
         values = {f"train/{name}": value.tolist() for name, value in metrics.items()}
@@ -194,6 +217,12 @@ class Loop:
 
     def _when(self, done):
         return {"phase": self.phase.name, "step": done, "epoch": done / self._per_epoch}
+
+
+def drawn_from(splits: Splits, source: str) -> Images:
+    """The images that a phase draws from; those of the test split come without their labels."""
+    images = getattr(splits, source)
+    return images._replace(label=np.full_like(images.label, -1)) if source == "test" else images
 
 
 def _is_due(done, every):

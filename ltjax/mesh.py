@@ -50,23 +50,30 @@ def mesh_for(num_experts: int, devices: Sequence[Any] | None = None, expert: int
     return jax.make_mesh(shape, (EXPERT, DATA), devices=devices, axis_types=(AxisType.Auto,) * 2)
 
 
-def check_batch(mesh: Mesh, batch_size: int) -> None:
+def check_batch(mesh: Mesh, batch_size: int, stream_size: int) -> None:
     """Refuse a batch that the devices of the data axis cannot share equally.
+
+    Args:
+      mesh: of the run.
+      batch_size: of the config.
+      stream_size: images in one of the streams of such a batch, in most methods all.
 
     Raises:
       UserError: naming the next size that works.
     """
     share = mesh.shape[DATA]
-    if batch_size % share:
+    if stream_size % share:
+        unit = batch_size * share // math.gcd(stream_size, batch_size * share)
+        part = "" if stream_size == batch_size else f", a stream's share of it {stream_size}"
         raise UserError(
-            f"config.batch_size is {batch_size}; each expert's batch is shared by {share} devices, "
-            f"so it must be a multiple of {share}, such as {-(-batch_size // share) * share}."
+            f"config.batch_size is {batch_size}{part}; each expert's batch is shared by {share} "
+            f"devices, so it must be a multiple of {unit}, such as {-(-batch_size // unit) * unit}."
         )
 
 
 # For what runs once. XLA:CPU takes 15 s (JAX 0.10) or 70 s (0.12) to optimise the 31 random draws
 # of ResNet-32; with less effort it takes 3 to 4 s, and the numbers are the same.
-_QUICK = {"xla_backend_optimization_level": 1}
+QUICK = {"xla_backend_optimization_level": 1}
 
 
 class Sharded(NamedTuple):
@@ -104,17 +111,23 @@ def sharded(many: Learner, mesh: Mesh, load: Callable = lambda arrays, request: 
         return state, last | {"loss": jnp.where(jnp.isfinite(losses).all(0), last["loss"], jnp.nan)}
 
     return Sharded(
-        init=jax.jit(
-            many.init,
-            out_shardings=NamedSharding(mesh, EXPERTS),
-            compiler_options=_QUICK if mesh.devices.flat[0].platform == "cpu" else None,
-        ),
+        init=once(many.init, mesh),
         update=jax.jit(
             over_mesh(update, mesh, (EXPERTS, WHOLE, REQUESTS), (EXPERTS, EXPERTS)),
             donate_argnums=0,
         ),
         is_finite=jax.jit(over_mesh(_is_finite, mesh, (EXPERTS,), EXPERTS)),
         many=many,
+    )
+
+
+def once(f: Callable, mesh: Mesh) -> Callable:
+    """f, which runs once and returns leaves [E, ...], compiled with little effort for a mesh."""
+    is_cpu = mesh.devices.flat[0].platform == "cpu"
+    return jax.jit(
+        f,
+        out_shardings=NamedSharding(mesh, EXPERTS),
+        compiler_options=QUICK if is_cpu else None,
     )
 
 

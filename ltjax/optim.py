@@ -3,10 +3,13 @@
 Schedules count whole epochs, as the authors' code does: the rate is constant within an epoch.
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -17,18 +20,44 @@ Schedule = Callable[..., object]  # step i32[] -> learning rate f32[]
 
 
 def sgd(
-    schedule: Schedule, momentum: float, nesterov: bool, weight_decay: float
+    schedule: Schedule,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    rates: Mapping[str, float] = MappingProxyType({}),
 ) -> optax.GradientTransformation:
     """SGD as PyTorch defines it.
 
     g = grad + weight_decay * p; m = momentum * m + g; p -= lr * m, or lr * (g + momentum * m) with
     Nesterov's form. The rate multiplies after the momentum, so a change takes effect at once.
+
+    Args:
+      schedule: step -> learning rate.
+      momentum: in [0, 1).
+      nesterov: whether the momentum takes Nesterov's form.
+      weight_decay: of every parameter.
+      rates: {group of params: factor of its learning rate}, where that is not 1.
     """
     return optax.chain(
         optax.add_decayed_weights(weight_decay),
         optax.trace(momentum, nesterov=nesterov) if momentum else optax.identity(),
         optax.scale_by_learning_rate(schedule),
+        *([_by_group(rates)] if rates else ()),
     )
+
+
+def _by_group(rates: Mapping[str, float]) -> optax.GradientTransformation:
+    def scaled(updates, params):
+        del params
+        unknown = set(rates) - set(updates)
+        assert not unknown, f"no groups {unknown} among {list(updates)}"
+        each = {group: rates.get(group, 1.0) for group in updates}
+        return {
+            group: jax.tree.map(functools.partial(jnp.multiply, each[group]), update)
+            for group, update in updates.items()
+        }
+
+    return optax.stateless(scaled)
 
 
 def step(

@@ -6,7 +6,8 @@ state begins. The loop cannot tell an ensemble from a single network, or stage o
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from ltjax.data.augment import AUGMENTS, normalize
 from ltjax.data.datasets import Dataset
 from ltjax.data.sampling import SAMPLERS, Draw
 from ltjax.errors import UserError
-from ltjax.learner import Learner, Method, TrainState, learner
+from ltjax.learner import Learner, Method, TrainState, Variables, learner
 from ltjax.models import NETWORKS, Network
 from ltjax.settings import Settings
 
@@ -34,6 +35,7 @@ class Info(NamedTuple):
     labels: np.ndarray  # i64[N]
     class_counts: np.ndarray  # i64[C]
     num_validation: int = 0  # images held out of it
+    num_test: int = 0  # images of the test split
 
     @property
     def num_classes(self) -> int:
@@ -47,10 +49,13 @@ class Info(NamedTuple):
         return {"image": image, "label": np.zeros(1, np.int32), "index": np.zeros(1, np.int32)}
 
 
-Begin = Callable[[TrainState, TrainState | None], TrainState]
+# (fresh state, variables at the end of the previous phase or None) -> state. It only fills values:
+# every leaf has its final shape before. It is compiled; leaves have the leading axis of experts,
+# of which the previous phase may have had another number.
+Begin = Callable[[TrainState, Variables | None], TrainState]
 
 
-def fresh(state: TrainState, previous: TrainState | None) -> TrainState:
+def fresh(state: TrainState, previous: Variables | None) -> TrainState:
     """Begin as initialised."""
     del previous
     return state
@@ -60,7 +65,7 @@ def keep(*groups: str) -> Begin:
     """Begin with these groups of the previous phase, params and statistics; all else is fresh."""
 
     def begin(state, previous):
-        params, stats, _ = previous.variables
+        params, stats, _ = previous
         kept = state.variables._replace(
             params=state.variables.params | {name: params[name] for name in groups},
             stats=state.variables.stats | {name: stats[name] for name in groups if name in stats},
@@ -73,9 +78,9 @@ def keep(*groups: str) -> Begin:
 go_on = keep("backbone", "head")
 
 
-def carry_on(state: TrainState, previous: TrainState) -> TrainState:
+def carry_on(state: TrainState, previous: Variables) -> TrainState:
     """Begin with all variables of the previous phase, its memory too; time begins anew."""
-    return state._replace(variables=previous.variables)
+    return state._replace(variables=previous)
 
 
 class Phase(NamedTuple):
@@ -86,10 +91,9 @@ class Phase(NamedTuple):
     num_experts: int
     num_steps: int
     draw: Draw
-    # (fresh state, state at the end of the previous phase or None) -> state. It only fills values:
-    # every leaf has its final shape before.
+    streams: Mapping[str, Draw] = MappingProxyType({})  # further ones, nested in the batch
     begin: Begin = fresh
-    source: str = "train"  # or "validation": the images that `draw` draws from
+    source: str = "train"  # what is drawn from; or "validation"; or "test", whose labels are hidden
     gathers: bool = False  # it gathers something, and predicts nothing before it is complete
 
 
@@ -106,6 +110,8 @@ def phase(
     name: str = "train",
     begin: Begin = fresh,
     around: Callable[[Method], Method] = lambda method: method,
+    streams: Mapping[str, Draw] = MappingProxyType({}),
+    rates: Mapping[str, float] = MappingProxyType({}),
 ) -> Phase:
     """The usual phase: the config's sampler, augmentation, optimiser, schedule and length.
 
@@ -118,6 +124,8 @@ def phase(
       begin: how its state begins.
       around: made of the method that reads uint8 images, the one to train: what is to happen to
         images before they are augmented.
+      streams: further samplers; the method finds what they draw, augmented, under their names.
+      rates: {group of params: factor of its learning rate}, where that is not 1.
 
     Raises:
       UserError: if the training set is smaller than a batch, or an option is wrong.
@@ -134,6 +142,7 @@ def phase(
         momentum=settings.optimizer.momentum,
         nesterov=settings.optimizer.nesterov,
         weight_decay=settings.optimizer.weight_decay,
+        rates=rates,
     )
     num_steps = max(1, round(settings.num_epochs * per_epoch))
     return Phase(
@@ -142,6 +151,7 @@ def phase(
         num_experts=num_experts,
         num_steps=num_steps,
         draw=_draw(settings, info, num_steps),
+        streams=streams,
         begin=begin,
     )
 
@@ -202,11 +212,17 @@ def on_images(method: Method, info: Info, settings: Settings) -> Method:
 
     def normalized(batch):
         image = normalize(batch["image"], dataset.mean, dataset.std, settings.compute.dtype)
-        return batch | {"image": image}
+        return batch | {"image": image} | {k: normalized(v) for k, v in _streams(batch).items()}
 
     def augmented(batch, key):
+        streams = _streams(batch)
+        key, *others = jax.random.split(key, 1 + len(streams)) if streams else [key]
         keys = example_keys(key, len(batch["image"]))
-        return batch | {"image": augment(keys, batch["image"])}
+        nested = {k: augmented(v, own) for (k, v), own in zip(streams.items(), others, strict=True)}
+        return batch | {"image": augment(keys, batch["image"])} | nested
+
+    def of_normalized(f):
+        return f and (lambda variables, batch: f(variables, normalized(batch)))
 
     def loss(variables, batch, key, progress):
         augment_key, key = jax.random.split(key)
@@ -216,5 +232,11 @@ def on_images(method: Method, info: Info, settings: Settings) -> Method:
     return method._replace(
         init=lambda key, batch: method.init(key, normalized(batch)),
         loss=loss,
-        predict=lambda variables, batch: method.predict(variables, normalized(batch)),
+        predict=of_normalized(method.predict),
+        heads=of_normalized(method.heads),
+        measures=of_normalized(method.measures),
     )
+
+
+def _streams(batch):
+    return {name: value for name, value in batch.items() if isinstance(value, dict)}

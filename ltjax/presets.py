@@ -122,6 +122,19 @@ PRESETS = {
         "Softer targets for larger classes. Zhong et al. (MiSLAS), CVPR 2021.",
         {"loss": {"name": "label_aware_smoothing"}},
     ),
+    # independent experts with something in common: where does their diversity come from?
+    "same_initialisation": Preset(
+        "Experts that begin alike, then see images in orders of their own.",
+        {"share": {"initialisation": True}},
+    ),
+    "same_order": Preset(
+        "Experts of which each batch has the same images, augmented for each anew.",
+        {"share": {"order": True}},
+    ),
+    "same_initialisation_and_order": Preset(
+        "Experts that differ only by what augmentation draws.",
+        {"share": {"initialisation": True, "order": True}},
+    ),
     # mixing
     "mixup": Preset(
         "Blends of two images. Zhang et al., ICLR 2018.", {"mixing": {"name": "mixup"}}

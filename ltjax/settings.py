@@ -55,6 +55,15 @@ class Optimizer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Share:
+    """What experts have in common, to see where their diversity comes from; by default, nothing."""
+
+    initialisation: bool = False
+    order: bool = False  # which images are in a batch
+    augmentation: bool = False  # and whatever else is drawn inside a step, as partners of mixing
+
+
+@dataclasses.dataclass(frozen=True)
 class Mesh:
     """How experts and images are spread over devices."""
 
@@ -110,6 +119,7 @@ class Settings:
     num_epochs: float = limited(
         200.0, above=0
     )  # an epoch is ceil(training images / batch_size) steps
+    share: Share = dataclasses.field(default_factory=Share)
     combine: str = limited(
         "probs", one_of=("probs", "logits")
     )  # what the average of experts averages

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ltjax import kernels, report, rundir
+from ltjax import kernels, report, rundir, tables
 from ltjax.checkpoint import Checkpoints, Position
 from ltjax.choices import choose, choose_with_start, pick
 from ltjax.compilation import use_cache
@@ -25,6 +25,7 @@ from ltjax.optim import SCHEDULES
 from ltjax.phases import Info, Phase
 from ltjax.reweighting import REWEIGHTINGS
 from ltjax.settings import Settings, settings_from
+from ltjax.sharing import sharing
 
 TABLES = {
     "method": METHODS,
@@ -75,8 +76,10 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
         splits.train.label,
         splits.class_counts,
         num_validation=len(splits.validation.label) if splits.validation else 0,
+        num_test=len(splits.test.label),
     )
-    recipe = choose(METHODS, "method", **settings.method)(settings, info)
+    phases = choose(METHODS, "method", **settings.method)(settings, info)
+    recipe = tuple(sharing(phase, settings.share) for phase in phases)
     _check_meshes(settings, recipe)
     with contextlib.ExitStack() as holding:
         zero_first(lambda: holding.enter_context(rundir.claimed(folder, settings)))
@@ -90,9 +93,9 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
             log = holding.enter_context(rundir.Log(folder, reached))
             this = Run(settings, splits, info, recipe, folder, checkpoints, log, console)
             result = _train(this, saved)
-            rundir.write(folder / "report.md", report.markdown(result))
+            rundir.write(folder / "report.md", tables.markdown(result))
             rundir.save_json(folder / rundir.REPORT, result)
-    console.print(report.for_console(result))
+    console.print(tables.for_console(result))
     say(console, f"Report: {folder / 'report.md'}")
     return result
 
@@ -102,13 +105,12 @@ def _train(this: Run, saved: Position | None) -> dict:
     say(this.console, report.headline(this.settings, this.splits, this.recipe))
     state, seconds = None, saved.seconds if saved else 0.0
     for phase_number in range(saved.phase if saved else 0, len(this.recipe)):
-        loop, previous, start = Loop(this, phase_number), state, 0
-        state = loop.initial()
+        loop, start = Loop(this, phase_number), 0
         if saved and saved.phase == phase_number:
-            state, start = this.checkpoints.restore(like=state), saved.step
+            state, start = this.checkpoints.restore(like=loop.initial()), saved.step
             say(this.console, f"Going on from step {start:,} of {this.folder}.")
         else:
-            state = loop.phase.begin(state, previous)
+            state = loop.begin(state and state.variables)
             if phase_number:  # what begin did need not be done again
                 loop.save(state, 0, seconds)
         state, seconds = loop.train(state, start, seconds)
@@ -128,4 +130,5 @@ def _read(settings: Settings, console: Console) -> datasets.Splits:
 def _check_meshes(settings: Settings, recipe: tuple[Phase, ...]) -> None:
     for phase in recipe:
         mesh = mesh_for(phase.num_experts, expert=settings.mesh.expert)
-        check_batch(mesh, settings.batch_size)
+        for draw in (phase.draw, *phase.streams.values()):
+            check_batch(mesh, settings.batch_size, len(draw((0, 0, 0), 0)))

@@ -40,7 +40,7 @@ def test_activations_are_bfloat16_and_logits_float32():
     convolutions = [line for line in program.splitlines() if "conv_general_dilated[" in line]
     assert convolutions and all("bf16[" in line for line in convolutions)
     assert ours.many.predict(ours.init(), batch).dtype == np.float32
-    evaluate = evaluator(ours.many, ours.mesh, batch_size=16)
+    evaluate = evaluator(ours.many.predict, ours.mesh, batch_size=16)
     result = evaluate(ours.steps(40)[0], toy.splits().test, toy.CLASS_COUNTS, "probs")
     assert result["average"]["accuracy"] > 0.5
 

@@ -10,7 +10,7 @@ FLOORS = [
     ["catalogue", "comparison"],
     ["train"],
     ["loop"],
-    ["report", "evaluate", "checkpoint", "rundir", "console", "signals"],
+    ["report", "tables", "evaluate", "checkpoint", "rundir", "console", "signals", "sharing"],
     ["methods"],
     ["phases"],
     ["mixing"],
@@ -31,7 +31,7 @@ DOORS = {
     "absl": ["main"],
     "ml_collections": ["main"],
     "tensorboardX": ["rundir"],
-    "rich": ["console", "report", "train", "loop", "bench", "catalogue", "comparison"],
+    "rich": ["console", "tables", "train", "loop", "bench", "catalogue", "comparison"],
     "tensorflow_datasets": ["data.builders", "data.datasets"],
     "tensorflow": [],
 }

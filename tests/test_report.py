@@ -8,7 +8,7 @@ import pytest
 import toy
 from rich.console import Console
 
-from ltjax import cost, metrics, report
+from ltjax import cost, metrics, report, tables
 from ltjax.console import Display, Speed
 from ltjax.data.splits import groups
 from ltjax.learner import Variables
@@ -34,7 +34,7 @@ def described(num_experts=3, combine="probs", rates=(900.0, 1100.0, 5000.0)):
 
 def shown(found, width=80):
     page = Console(file=io.StringIO(), width=width, force_terminal=False)
-    page.print(report.for_console(found))
+    page.print(tables.for_console(found))
     return page.file.getvalue()
 
 
@@ -48,7 +48,7 @@ def test_the_console_tables_fit_80_columns_whole():
 
 
 def test_the_facts_name_what_was_spent():
-    page = report.markdown(described())
+    page = tables.markdown(described())
     assert re.search(r"- memory at most: \d+\.\d\d GiB of the process\n", page)
     assert re.search(r"- convolutions: (native|plain)", page)
 
@@ -57,7 +57,7 @@ def test_the_facts_name_what_was_spent():
 def test_the_markdown_has_the_same_numbers_wherever_it_is_written(monkeypatch, surroundings):
     for name, value in surroundings.items():
         monkeypatch.setenv(name, value)
-    page = report.markdown(described())
+    page = tables.markdown(described())
     assert "\x1b" not in page
     rows = [line for line in page.splitlines() if line.startswith("| expert")]
     assert len(rows) == 6
@@ -78,7 +78,7 @@ def test_costs_are_counted_not_guessed():
     found = described()
     assert found["cost"]["train_images_per_second"] == 1100.0  # the median
     assert found["cost"]["parameters"] == 3 * found["cost"]["parameters_per_expert"]
-    assert "speed not measured" in report.markdown(described(rates=()))
+    assert "speed not measured" in tables.markdown(described(rates=()))
     assert found["steps"] == 8 * 5 and found["epochs"] == 8
 
 

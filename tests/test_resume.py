@@ -44,7 +44,7 @@ def two_phases(settings, info):
     second = first._replace(
         name="second",
         learner=toy.learner_of(toy.method(info, frozen=("head",))),
-        begin=lambda state, previous: state._replace(variables=previous.variables),
+        begin=lambda state, previous: state._replace(variables=previous),
     )
     return first, second
 

@@ -1,16 +1,20 @@
 """A toy tail: four classes of 8 x 8 images, a bright corner under noise, 40 to 5 of a class."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from ltjax import mesh, optim
 from ltjax.choices import choose
 from ltjax.data.datasets import DATASETS, Splits
-from ltjax.data.feeds import resident
+from ltjax.data.feeds import MAIN, resident
 from ltjax.data.images import Images
-from ltjax.experts import independent, seeded_keys
+from ltjax.experts import independent, seeded_keys, stack
 from ltjax.learner import learner
+from ltjax.loop import drawn_from
 from ltjax.methods import METHODS
 from ltjax.methods.classifier import classifier
 from ltjax.models import NETWORKS, classifier_network
@@ -77,7 +81,7 @@ def settings(**fields):
 
 def info():
     train = splits().train
-    return Info(DATASETS["digits"], (8, 8, 1), train.label, CLASS_COUNTS)
+    return Info(DATASETS["digits"], (8, 8, 1), train.label, CLASS_COUNTS, num_test=36)
 
 
 def recipe(method="classifier", **fields):
@@ -91,25 +95,37 @@ def phase(method="classifier", **fields):
     return recipe(method, **fields)[0]
 
 
+@functools.cache
+def _init_one(init):
+    """One expert's initialisation, compiled once and with little effort."""
+    return jax.jit(init, compiler_options=mesh.QUICK)
+
+
 class Trainer:
-    """A phase's learner for `num_experts` experts on a mesh of the first devices."""
+    """A phase's learner for `num_experts` experts on a mesh of the first devices.
+
+    It begins as the compiled initialisation of all experts would, see test_contracts.py.
+    """
 
     def __init__(self, phase, num_experts, shape=(1, 1), over="map"):
         devices = jax.devices()[: shape[0] * shape[1]]
         self.mesh = mesh.mesh_for(num_experts, devices, expert=shape[0])
-        self.feed = resident(splits().train, phase.draw, 0, 0, num_experts)
+        draws = {MAIN: phase.draw, **phase.streams}
+        self.feed = resident(drawn_from(splits(), phase.source), draws, 0, 0, num_experts)
         self.many = independent(phase.learner, over)
         self.sharded = mesh.sharded(self.many, self.mesh, self.feed.load)
-        self.num_experts = num_experts
+        self.one, self.num_experts = phase.learner, num_experts
 
     def init(self, keys=None):
         keys = seeded_keys(0, 0, self.num_experts) if keys is None else keys
-        return self.sharded.init(keys, info().example)
+        state = stack([_init_one(self.one.init)(key, info().example) for key in keys])
+        return jax.device_put(state, NamedSharding(self.mesh, mesh.EXPERTS))
 
     def update(self, state, request, images=None):
         arrays = self.feed.arrays if images is None else self.feed.arrays | {"image": images}
         arrays = mesh.place(arrays, self.mesh, mesh.WHOLE)
-        requests = mesh.place(np.asarray(request)[None], self.mesh, mesh.REQUESTS)
+        requests = jax.tree.map(lambda index: index[None], request)
+        requests = mesh.place(requests, self.mesh, mesh.REQUESTS)
         return self.sharded.update(state, arrays, requests)
 
     def steps(self, num_steps, state=None):

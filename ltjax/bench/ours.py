@@ -9,7 +9,7 @@ import numpy as np
 from ltjax import cost
 from ltjax.choices import choose
 from ltjax.data.datasets import DATASETS
-from ltjax.data.feeds import resident
+from ltjax.data.feeds import MAIN, resident
 from ltjax.data.images import Images
 from ltjax.data.splits import long_tailed_counts
 from ltjax.experts import best_over, independent, seeded_keys
@@ -41,7 +41,7 @@ class Step:
         info = Info(DATASET, images.image.shape[1:], images.label, CLASS_COUNTS)
         (phase,) = choose(METHODS, "method", **settings.method)(settings, info)
         self._mesh = mesh_for(phase.num_experts, expert=settings.mesh.expert)
-        self._feed = resident(images, phase.draw, settings.seed, 0, phase.num_experts)
+        self._feed = resident(images, {MAIN: phase.draw}, settings.seed, 0, phase.num_experts)
         learner = independent(phase.learner, best_over(settings.compute))
         many = sharded(learner, self._mesh, self._feed.load)
         keys = seeded_keys(settings.seed, 0, phase.num_experts)

@@ -5,7 +5,7 @@ compiled step, `load(arrays, request)` makes the batch of it. The resident feed 
 the device as uint8, so that its requests are only indices.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -15,6 +15,8 @@ import numpy as np
 from ltjax.data.images import Images
 from ltjax.data.sampling import Draw
 from ltjax.learner import Batch, PyTree
+
+MAIN = "main"  # the stream that is the batch itself
 
 
 class Feed(NamedTuple):
@@ -30,27 +32,40 @@ class Feed(NamedTuple):
         return jax.tree.map(lambda *steps: np.stack(steps), *each)
 
 
-def resident(images: Images, draw: Draw, seed: int, phase: int, num_experts: int) -> Feed:
+def resident(
+    images: Images, draws: Mapping[str, Draw], seed: int, phase: int, num_experts: int
+) -> Feed:
     """All images on the device, indices per step.
 
     Args:
       images: the training set.
-      draw: a sampler of it; each expert draws from its own stream (seed, phase, expert).
+      draws: {stream: sampler of it}, MAIN first. Each expert draws from numbers of its own, the
+        main stream from (seed, phase, expert), the k-th after it from (seed, phase, expert, k).
       seed: of the run.
       phase: number of the phase.
       num_experts: E.
 
     Returns:
-      A Feed whose batches are {'image': u8[E, B, H, W, channels], 'label': i32[E, B],
-      'index': i32[E, B]}.
+      A Feed whose requests are {stream: i32[E, B]} and whose batches are {'image': u8[E, B, H, W,
+      channels], 'label': i32[E, B], 'index': i32[E, B]}, with such a dict more under the name of
+      each further stream.
     """
     arrays = {"image": images.image, "label": images.label.astype(np.int32)}
 
     def request(step):
-        streams = [(seed, phase, expert) for expert in range(num_experts)]
-        return np.stack([draw(stream, step) for stream in streams]).astype(np.int32)
+        def drawn(draw, number):
+            more = (number,) if number else ()
+            experts = [(seed, phase, expert, *more) for expert in range(num_experts)]
+            return np.stack([draw(expert, step) for expert in experts]).astype(np.int32)
 
-    def load(arrays, index):
-        return {name: jnp.take(x, index, axis=0) for name, x in arrays.items()} | {"index": index}
+        return {name: drawn(draw, number) for number, (name, draw) in enumerate(draws.items())}
+
+    def load(arrays, request):
+        def examples(index):
+            taken = {name: jnp.take(x, index, axis=0) for name, x in arrays.items()}
+            return taken | {"index": index}
+
+        streams = {name: examples(index) for name, index in request.items()}
+        return streams.pop(MAIN) | streams
 
     return Feed(arrays, request, load)

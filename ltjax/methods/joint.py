@@ -36,12 +36,18 @@ def joined(network: Network, num_networks: int, over: str) -> Network:
 
 
 def recipe(settings, info) -> tuple[phases.Phase, ...]:
-    """One model of config.num_experts networks; to evaluation it is a single expert.
+    """One model of config.num_experts networks: a single expert whose heads these are.
 
     The ablation of independent experts. Lee et al., "Why M Heads are Better than One", 2015, call
     it training under an ensemble-aware loss.
     """
-    one = phases.network(settings, info)
-    network = joined(one, settings.num_experts, best_over(settings.compute))
-    method = method_for(settings, info, network)
-    return (phases.phase(settings, info, method, num_experts=1),)
+    one, over = phases.network(settings, info), best_over(settings.compute)
+    method = method_for(settings, info, joined(one, settings.num_experts, over))
+
+    def heads(variables, batch):
+        def logits(own):
+            return one.apply(own, batch["image"], train=False)[0][0]
+
+        return over_experts(logits, over)(variables)
+
+    return (phases.phase(settings, info, method._replace(heads=heads), num_experts=1),)

@@ -1,0 +1,71 @@
+"""Experts that share what they begin with or see: where diversity comes from."""
+
+import jax
+import pytest
+import toy
+
+from ltjax.data import datasets
+from ltjax.experts import take
+from ltjax.settings import Share
+from ltjax.sharing import sharing
+from ltjax.train import run
+
+
+def shared(**what):
+    """Three experts after three steps, and their beginning."""
+    phase = sharing(toy.phase(network={"name": "tiny"}), Share(**what))
+    trainer = toy.Trainer(phase, 3)
+    begin = phase.begin(trainer.init(), None)
+    before = toy.numbers(begin)[1]
+    return before, toy.numbers(trainer.steps(3, state=begin)[0])[1], trainer
+
+
+def alike(variables):
+    leaves = jax.tree.leaves(variables.params)
+    return all((leaf[0] == leaf[i]).all() for leaf in leaves for i in (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("what", "begin_alike", "end_alike"),
+    [
+        ((), False, False),
+        (("initialisation",), True, False),
+        (("order",), False, False),
+        (("initialisation", "order"), True, False),
+        (("initialisation", "augmentation"), True, False),
+        (("initialisation", "order", "augmentation"), True, True),
+    ],
+)
+def test_what_is_shared_and_what_is_not(what, begin_alike, end_alike):
+    before, after, trainer = shared(**dict.fromkeys(what, True))
+    assert (alike(before), alike(after)) == (begin_alike, end_alike)
+    index = trainer.feed.request(5)["main"]
+    assert (index[0] == index[1]).all() == ("order" in what)
+
+
+def test_the_first_expert_is_the_one_that_shares_nothing():
+    _, alone, _ = shared()
+    _, together, _ = shared(initialisation=True, order=True, augmentation=True)
+    toy.assert_trees_equal(take(together, 2), take(alone, 0))
+
+
+def test_a_run_shares_what_its_config_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
+    monkeypatch.setattr(datasets, "load", lambda data: toy.splits())
+    fields = {
+        "network": {"name": "tiny"},
+        "schedule": {"name": "step", "lr": 0.05, "drop_at": ()},
+        "num_experts": 2,
+        "batch_size": 16,
+        "num_epochs": 1.0,
+    }
+    everything = {"initialisation": True, "order": True, "augmentation": True}
+    report = run(fields | {"share": everything}, workdir=str(tmp_path / "all"))
+    first, second = (one["nll"] for one in report["splits"]["test"]["experts"])
+    assert first == second
+    preset = {"name": "same_initialisation_and_order"}
+    report = run(fields | {"method": preset}, workdir=str(tmp_path / "preset"))
+    share = {"initialisation": True, "order": True, "augmentation": False}
+    assert report["config"]["share"] == share
+    first, second = (one["nll"] for one in report["splits"]["test"]["experts"])
+    assert first != second
