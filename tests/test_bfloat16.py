@@ -24,7 +24,9 @@ def trainer(method, dtype):
     return Trainer(toy.phase(method, compute={"dtype": dtype}), 3)
 
 
-@pytest.mark.parametrize("method", ["classifier", "joint", "remix"])
+@pytest.mark.parametrize(
+    "method", ["classifier", *(pytest.param(x, marks=pytest.mark.slow) for x in ("joint", "remix"))]
+)
 def test_the_loss_falls_and_whatever_is_kept_is_float32(method):
     ours = trainer(method, "bfloat16")
     state, losses = ours.steps(40)

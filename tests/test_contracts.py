@@ -52,7 +52,9 @@ def quick_or_slow(of, method, name):
 every_phase = pytest.mark.parametrize(
     "phase", [quick_or_slow(p, p[0], f"{p[0]}{p[1] or ''}") for p in PHASES]
 )
-with_convolutions = pytest.mark.parametrize("method", ["classifier", "joint"])
+with_convolutions = pytest.mark.parametrize(
+    "method", ["classifier", pytest.param("joint", marks=pytest.mark.slow)]
+)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +208,7 @@ def test_frozen_groups_stay_bitwise_statistics_included(frozen):
 
 
 @every_phase
-@pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
+@pytest.mark.parametrize("shape", [pytest.param((1, 1), marks=pytest.mark.slow), (2, 4)])
 def test_evaluation_of_a_ragged_split_is_numpy_by_hand(phase, shape):
     ours = trainer(phase, 4, shape)
     state, _ = ours.steps(3)

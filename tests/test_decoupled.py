@@ -181,7 +181,7 @@ def test_retraining_moves_the_head_alone_and_statistics_only_if_asked(stats):
     assert second.num_steps == 6  # 1.2 of 8 epochs, of 75 images in batches of 16
     trained, _ = toy.Trainer(first, 2).steps(3)
     ours = toy.Trainer(second, 2)
-    begun = second.begin(ours.init(), trained)
+    begun = second.begin(ours.init(), trained.variables)
     toy.assert_trees_equal(
         jax.device_get(begun.variables.params["backbone"]),
         jax.device_get(trained.variables.params["backbone"]),
@@ -196,10 +196,10 @@ def test_retraining_moves_the_head_alone_and_statistics_only_if_asked(stats):
 
 
 def test_only_the_scale_of_a_class_is_learnt():
-    first, second = toy.recipe("lws")
+    first, second = toy.recipe("lws", network={"name": "tiny"})
     ours = toy.Trainer(second, 2)
     trained, _ = toy.Trainer(first, 2).steps(2)
-    begun = second.begin(ours.init(), trained)
+    begun = second.begin(ours.init(), trained.variables)
     before = jax.device_get(begun.variables.params)
     np.testing.assert_array_equal(before["scale"], 1)
     after = jax.device_get(ours.steps(3, begun)[0].variables.params)

@@ -160,6 +160,7 @@ def test_parameters_start_as_in_decouplings_code():
     assert 0.3 * limit < np.abs(head["bias"]).max() <= limit
 
 
+@pytest.mark.slow
 def test_experts_train_without_seeing_each_other():
     many, state, batch = two_experts()
     update = on_one_device(many.update, 2)

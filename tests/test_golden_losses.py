@@ -85,10 +85,11 @@ SINGLE = ("cb_tf_softmax", "las_")
 WRONG = "vandit_softmax"  # softmax probabilities in a binary cross-entropy; nobody should use it
 
 
-def test_losses_and_their_gradients_are_the_authors(float64):
+@pytest.mark.parametrize("of", ["B", *(pytest.param(c, marks=pytest.mark.slow) for c in "ADE")])
+def test_losses_and_their_gradients_are_the_authors(of, float64):
     checked = set()
     for file, name, case in outputs():
-        if name.startswith((WRONG, "seql")):
+        if case != of or name.startswith((WRONG, "seql")):
             continue
         logits, label, counts = (file[f"in/{case}/{x}"] for x in ("logits", "targets", "counts"))
         loss, weights = ours(name, counts)

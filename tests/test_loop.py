@@ -38,7 +38,7 @@ def test_a_method_learns_from_each_evaluation_on_the_way(tmp_path, monkeypatch, 
     monkeypatch.setitem(METHODS, "remembering", remembering)
     config = {
         "method": {"name": "remembering"},
-        "network": {"name": "toy"},
+        "network": {"name": "tiny"},
         "num_experts": 2,
         "batch_size": 16,
         "num_epochs": 2.0,  # of 5 steps

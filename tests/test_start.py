@@ -85,6 +85,7 @@ def test_help_needs_no_jax():
     assert not re.search(r"\| +jax$", done.stderr, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_its_table_and_fits_80_columns():
     done = run(
         *("-m", "ltjax.bench", "--experts", "1", "2", "--rounds", "1", "--batch-size", "4"),

@@ -47,7 +47,8 @@ def tiny(num_classes, form="winograd", *, head: str = "linear"):
     return classifier_network(Tiny(), HEADS[head](num_classes))
 
 
-NETWORKS |= {"toy": network, "tiny": tiny}
+NAMES = {"toy": network, "tiny": tiny}  # of networks for tests
+NETWORKS |= NAMES
 
 
 def images(counts, seed=0):
