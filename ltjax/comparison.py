@@ -101,7 +101,7 @@ def table(rows: Sequence[dict]) -> Table:
     """Methods in the order of their accuracy; means over seeds, of accuracy their deviation too."""
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=0)
     out.add_column("method", no_wrap=True)
-    for title in (*COLUMNS.values(), "expert", "ep.", "min"):
+    for title in (*COLUMNS.values(), "expert", "MACs", "ep.", "min"):
         out.add_column(title, justify="right", no_wrap=True)
     for row in sorted(rows, key=lambda row: -statistics.mean(row["test"]["accuracy"])):
         out.add_row(
@@ -109,7 +109,8 @@ def table(rows: Sequence[dict]) -> Table:
             _with_spread(row["test"]["accuracy"]),
             *(_percent(row["test"].get(name)) for name in COLUMNS if name != "accuracy"),
             _percent(row["mean_expert"]),
-            f"{row['epochs']:.1f}",
+            _multiply_adds(row["multiply_adds"]),
+            f"{row['epochs']:.0f}",
             f"{statistics.mean(row['train_seconds']) / 60:,.0f}",
         )
     return out
@@ -122,8 +123,9 @@ def page(rows: Sequence[dict]) -> str:
         f"# Methods compared on {rows[0]['title'].rpartition(': ')[0]}",
         f"{rows[0]['num_experts']} expert(s); seeds {', '.join(map(str, rows[0]['seeds']))}. Test "
         "split, last state, in percent; after ±, the standard deviation over seeds. *expert* is "
-        "the mean accuracy of single experts, the other numbers are of their average; *ep.*, the "
-        "epochs of all phases; *min*, minutes of training.",
+        "the mean accuracy of single experts, the other numbers are of their average; *MACs*, "
+        "multiply-adds of all experts for an image; *ep.*, the epochs of all phases; *min*, "
+        "minutes of training.",
         as_markdown(table(rows)),
         f"{rows[0]['device']}; {versions}.",
     ]
@@ -136,6 +138,11 @@ def _with(config, method, seed):
     given = config.get("method") or {}
     group = {**given, "name": method} if isinstance(given, Mapping) else given  # or an error later
     return config | {"method": group, "seed": seed}
+
+
+def _multiply_adds(count):
+    unit, name = (1e9, "G") if count >= 1e9 else (1e6, "M")
+    return f"{count / unit:.3g}{name}"
 
 
 def _percent(values):

@@ -123,7 +123,7 @@ PRESETS = {
         {"loss": {"name": "label_aware_smoothing"}},
     ),
     # independent experts with something in common: where does their diversity come from?
-    "same_initialisation": Preset(
+    "same_init": Preset(
         "Experts that begin alike, then see images in orders of their own.",
         {"share": {"initialisation": True}},
     ),
@@ -131,7 +131,7 @@ PRESETS = {
         "Experts of which each batch has the same images, augmented for each anew.",
         {"share": {"order": True}},
     ),
-    "same_initialisation_and_order": Preset(
+    "same_init_and_order": Preset(
         "Experts that differ only by what augmentation draws.",
         {"share": {"initialisation": True, "order": True}},
     ),

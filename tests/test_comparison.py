@@ -77,6 +77,7 @@ def test_the_table_fits_80_columns_whole():
         "method": longest,
         "test": {name: [1.0, 0.9] for name in comparison.COLUMNS},
         "mean_expert": [1.0, 1.0],
+        "multiply_adds": 12_345_678_901,
         "epochs": 420.0,
         "train_seconds": [60_000.0],
     }
@@ -84,7 +85,7 @@ def test_the_table_fits_80_columns_whole():
     console.print(comparison.table([row]))
     text = console.file.getvalue()
     assert max(map(len, text.splitlines())) <= 80 and "…" not in text
-    assert longest in text and "95.00 ± 7.07" in text and "1,000" in text
+    assert longest in text and "95.00 ± 7.07" in text and "1,000" in text and "12.3G" in text
 
 
 def test_seeds_without_a_comparison_are_refused():

@@ -63,7 +63,7 @@ def test_a_run_shares_what_its_config_says(tmp_path, monkeypatch):
     report = run(fields | {"share": everything}, workdir=str(tmp_path / "all"))
     first, second = (one["nll"] for one in report["splits"]["test"]["experts"])
     assert first == second
-    preset = {"name": "same_initialisation_and_order"}
+    preset = {"name": "same_init_and_order"}
     report = run(fields | {"method": preset}, workdir=str(tmp_path / "preset"))
     share = {"initialisation": True, "order": True, "augmentation": False}
     assert report["config"]["share"] == share

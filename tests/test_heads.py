@@ -1,0 +1,78 @@
+"""Networks of several heads: each is evaluated alone, and what a method measures is averaged."""
+
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+from rich.console import Console
+
+from ltjax import mesh, tables, train
+from ltjax.checkpoint import read_state
+from ltjax.data import datasets
+from ltjax.evaluate import evaluator, heads_as_experts, measurer
+from ltjax.experts import independent, seeded_keys
+from ltjax.learner import Variables
+from ltjax.models import NETWORKS
+
+
+def test_each_network_of_joint_ones_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
+    monkeypatch.setattr(datasets, "load", lambda data: toy.splits())
+    config = {
+        "method": {"name": "joint"},
+        "network": {"name": "tiny"},
+        "augment": {"name": "none"},
+        "num_experts": 3,
+        "batch_size": 16,
+        "num_epochs": 2.0,
+    }
+    report = train.run(config, workdir=str(tmp_path))
+    result = report["splits"]["test"]
+    assert len(result["experts"]) == 1 and len(result["heads"]) == 3
+    variables = jax.tree.map(lambda x: x[0], read_state(tmp_path)["variables"])
+    test, dataset = toy.splits().test, toy.splits().dataset
+    image = (test.image / 255 - dataset.mean) / dataset.std
+    logits = []
+    for k, found in enumerate(result["heads"]):
+        own = jax.tree.map(lambda x, k=k: x[k], variables)
+        own = Variables(own["params"], own["stats"])
+        (one, _), _ = NETWORKS["tiny"](4).apply(own, image.astype(np.float32), train=False)
+        assert found["accuracy"] == pytest.approx((one.argmax(-1) == test.label).mean())
+        logits.append(one)
+    together = (np.mean(logits, axis=0).argmax(-1) == test.label).mean()
+    assert result["average"]["accuracy"] == pytest.approx(together)
+    page = Console(file=io.StringIO(), width=80)
+    page.print(tables.for_console(report))
+    assert "each head alone" in page.file.getvalue() and "head 3" in page.file.getvalue()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
+def test_heads_and_measures_of_a_ragged_split(shape):
+    """Two heads, one that sees images as they are and one their negatives."""
+    (phase,) = toy.recipe(network={"name": "tiny"})
+    learner = phase.learner
+
+    def heads(state, batch):
+        negative = batch | {"image": 255 - batch["image"]}
+        return jnp.stack([learner.predict(state, batch), learner.predict(state, negative)])
+
+    def measures(state, batch):
+        return {"brightness": batch["image"].mean((1, 2, 3)) + 0 * state.step}
+
+    many = independent(learner._replace(heads=heads, measures=measures), "map")
+    on = mesh.mesh_for(4, jax.devices()[: shape[0] * shape[1]], expert=shape[0])
+    state = jax.jit(many.init)(seeded_keys(0, 0, 4), toy.info().example)
+    test = toy.splits().test.take(np.arange(27))
+    counts = toy.CLASS_COUNTS
+    each = evaluator(heads_as_experts(many.heads), on, 16)(state, test, counts)["experts"]
+    assert len(each) == 8
+    for number, images in enumerate((test, test._replace(image=255 - test.image))):
+        alone = evaluator(many.predict, on, 16)(state, images, counts)["experts"]
+        assert [one["nll"] for one in each[number::2]] == pytest.approx(
+            [one["nll"] for one in alone], rel=1e-5
+        )
+    brightness = measurer(many.measures, on, 16)(state, test)["brightness"]
+    assert brightness == pytest.approx([test.image.mean()] * 4, rel=1e-5)
