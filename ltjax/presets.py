@@ -122,17 +122,17 @@ PRESETS = {
         "Softer targets for larger classes. Zhong et al. (MiSLAS), CVPR 2021.",
         {"loss": {"name": "label_aware_smoothing"}},
     ),
-    # independent experts with something in common: where does their diversity come from?
+    # deep ensembles (Lakshminarayanan et al., NeurIPS 2017) with something in common: ablations
     "same_init": Preset(
-        "Experts that begin alike, then see images in orders of their own.",
+        "Experts that begin alike. An ablation of deep ensembles, NeurIPS 2017.",
         {"share": {"initialisation": True}},
     ),
     "same_order": Preset(
-        "Experts of which each batch has the same images, augmented for each anew.",
+        "Experts whose batches hold the same images. An ablation of deep ensembles, NeurIPS 2017.",
         {"share": {"order": True}},
     ),
     "same_init_and_order": Preset(
-        "Experts that differ only by what augmentation draws.",
+        "Experts that differ only by augmentation. An ablation of deep ensembles, NeurIPS 2017.",
         {"share": {"initialisation": True, "order": True}},
     ),
     # mixing
