@@ -98,7 +98,7 @@ def step(
     def schedule(count):
         epoch = count // steps_per_epoch  # from 0
         starts = [max(1, round(at * num_epochs)) for at in drop_at]
-        drops = sum((epoch >= start).astype(jnp.float32) for start in starts)
+        drops = sum((epoch >= start).astype(float) for start in starts)
         return _warmup(epoch, warmup_epochs, warmup_from) * lr * jnp.power(drop_by, drops)
 
     return lambda count: schedule(jnp.asarray(count))

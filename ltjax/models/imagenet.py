@@ -69,19 +69,26 @@ class ResNet(nn.Module):
     convs: Callable[[int, int], tuple[Conv, ...]]  # basic, bottleneck or resnext_32x4d
     blocks: tuple[int, ...]  # of each stage
     form: str = "winograd"  # of 3x3 convolutions; see ltjax.models.layers.conv_sums
+    start: int = 0  # of the blocks; where it is not 0, there is no stem, and maps are read
+    stop: int | None = None  # of the blocks
 
     @nn.compact
-    def __call__(self, image, train):
+    def __call__(self, x, train):
         """(image [B, H, W, channels], train) -> maps [B, h, w, D], D = 512 (basic) or 2048."""
-        stem = Conv(WIDTHS[0], 7, stride=2)
-        y, a, c = _conv_norm(stem, self.form, "stem")(image, None, None, train)
-        x = add_relu(y, a, c, None, form=self.form)
-        x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # padded with -inf
-        for stage, (width, blocks) in enumerate(zip(WIDTHS, self.blocks, strict=True)):
-            for block in range(blocks):
-                convs = self.convs(width, 2 if stage > 0 and block == 0 else 1)
-                x = Block(convs, self.form, name=f"stage{stage + 1}_block{block}")(x, train)
+        if self.start == 0:
+            stem = Conv(WIDTHS[0], 7, stride=2)
+            y, a, c = _conv_norm(stem, self.form, "stem")(x, None, None, train)
+            x = add_relu(y, a, c, None, form=self.form)
+            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # padded with -inf
+        blocks = [(stage, block) for stage in range(4) for block in range(self.blocks[stage])]
+        for stage, block in blocks[self.start : self.stop]:
+            convs = self.convs(WIDTHS[stage], 2 if stage > 0 and block == 0 else 1)
+            x = Block(convs, self.form, name=f"stage{stage + 1}_block{block}")(x, train)
         return x
+
+    def split(self) -> tuple[nn.Module, nn.Module]:
+        """All but the last block, and the last block, which reads the maps of that."""
+        return self.clone(stop=-1), self.clone(start=-1)
 
 
 class Block(nn.Module):

@@ -16,18 +16,26 @@ class CifarResNet(nn.Module):
     blocks_per_stage: int
     widths: tuple[int, ...] = (16, 32, 64)
     form: str = "winograd"  # of convolutions; see ltjax.models.layers.conv_sums
+    start: int = 0  # of the blocks; where it is not 0, there is no stem, and maps are read
+    stop: int | None = None  # of the blocks
 
     @nn.compact
-    def __call__(self, image, train):
+    def __call__(self, x, train):
         """(image [B, H, W, channels], train) -> feature maps [B, H / 4, W / 4, widths[-1]]."""
-        y, a, c = ConvNorm(self.widths[0], form=self.form, name="stem")(image, None, None, train)
-        x = add_relu(y, a, c, None, form=self.form)
-        for stage, width in enumerate(self.widths):
-            for block in range(self.blocks_per_stage):
-                stride = 2 if stage > 0 and block == 0 else 1
-                name = f"stage{stage + 1}_block{block}"
-                x = Block(width, stride, self.form, name=name)(x, train)
+        if self.start == 0:
+            y, a, c = ConvNorm(self.widths[0], form=self.form, name="stem")(x, None, None, train)
+            x = add_relu(y, a, c, None, form=self.form)
+        stages = range(len(self.widths))
+        blocks = [(stage, block) for stage in stages for block in range(self.blocks_per_stage)]
+        for stage, block in blocks[self.start : self.stop]:
+            stride = 2 if stage > 0 and block == 0 else 1
+            name = f"stage{stage + 1}_block{block}"
+            x = Block(self.widths[stage], stride, self.form, name=name)(x, train)
         return x
+
+    def split(self) -> tuple[nn.Module, nn.Module]:
+        """All but the last block, and the last block, which reads the maps of that."""
+        return self.clone(stop=-1), self.clone(start=-1)
 
 
 class Block(nn.Module):

@@ -1,0 +1,129 @@
+"""BBN: two branches on one trunk, of which one sees images as they come and one mostly the tail.
+
+Zhou et al., "BBN: Bilateral-Branch Network with Cumulative Learning for Long-Tailed Visual
+Recognition", CVPR 2020. The branches are a last block each; one classifier reads the features of
+both, scaled by alpha and 1 - alpha, which also weigh the labels of the two batches. As alpha falls
+from 1, learning turns from the features of all images to the classes with few.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltjax import phases
+from ltjax.data import sampling
+from ltjax.errors import UserError
+from ltjax.learner import Method, Step, Variables
+from ltjax.models.branched import Branched
+from ltjax.objective import Objective, objective
+
+BRANCHES = CONVENTIONAL, REBALANCING = "conventional", "rebalancing"
+
+
+def recipe(settings, info) -> tuple[phases.Phase, ...]:
+    """A branch for images as they come and one for reversed sampling, under one classifier.
+
+    Zhou et al. (BBN), CVPR 2020.
+
+    Args:
+      settings: its sampler draws for the conventional branch, its loss is that of both; its network
+        is split before the last block (the authors do so with ResNet-32 and ResNet-50).
+      info: of the training set.
+    """
+    for field, chosen in {"mixing": settings.mixing, "reweight": settings.reweight}.items():
+        if chosen["name"] != "none":
+            raise UserError(
+                f"config.{field}.name is {chosen['name']!r}, but config.method.name='bbn' blends "
+                f"and balances by its two branches; leave it out."
+            )
+    network = phases.network(settings, info)
+    if network.branched is None:
+        raise UserError(
+            f"config.network.name is {settings.network['name']!r}, which has no last block to give "
+            f"to two branches; choose another network, such as resnet32."
+        )
+    per_epoch = phases.steps_per_epoch(len(info.labels), settings)
+    method = bbn(
+        network.branched(BRANCHES),
+        objective(settings, info.class_counts),
+        by_epochs(alphas(settings.num_epochs), settings.num_epochs, per_epoch),
+    )
+    phase = phases.phase(settings, info, method, settings.num_experts)
+    draw = sampling.reversed_(info.labels, settings.batch_size, phase.num_steps)
+    return (phase._replace(streams={"reversed": draw}),)
+
+
+def bbn(network: Branched, objective: Objective, alpha: Callable) -> Method:
+    """Train two branches on two batches, 'image' and 'label', and those of the stream 'reversed'.
+
+    z = W [2 alpha f_c; 2 (1 - alpha) f_r] + b, where f_c are the features of the batch in the
+    conventional branch and f_r those of the reversed one in the other, is trained on alpha CE(z,
+    y_c) + (1 - alpha) CE(z, y_r). Predictions are with both branches' features of the same image,
+    and alpha = 1/2. The paper (equations 1 to 4) has no factor 2 and no bias; we follow the code.
+
+    Args:
+      network: with two branches.
+      objective: whose weights are ones.
+      alpha: progress -> f32[].
+    """
+
+    def mixed(variables, conventional, rebalancing, alpha):
+        both = [alpha * conventional, (1 - alpha) * rebalancing]
+        return network.logits(variables, 2 * jnp.concatenate(both, -1))
+
+    def init(key, batch):
+        return Variables(*network.init(key, batch["image"]))
+
+    def loss(variables, batch, key, progress):
+        a, other = alpha(progress), batch["reversed"]
+        # Each pass normalises by its own batch. The trunk's running statistics move in both.
+        (f_c,), stats = network.features(variables, batch["image"], (CONVENTIONAL,), train=True)
+        moved = variables._replace(stats=stats)
+        (f_r,), stats = network.features(moved, other["image"], (REBALANCING,), train=True)
+        logits = mixed(variables, f_c, f_r, a)
+
+        keys, labels = jax.random.split(key), (batch["label"], other["label"])
+        own, tail = (
+            objective(logits, y, k, progress)[0] for y, k in zip(labels, keys, strict=True)
+        )
+        right = [(logits.argmax(-1) == y).astype(own.dtype) for y in labels]
+        metrics = {"accuracy": a * right[0] + (1 - a) * right[1], "alpha": a}
+        values = a * own + (1 - a) * tail
+        return Step(values, jnp.ones_like(values), stats, variables.memory, metrics)
+
+    def of_both(variables, batch):
+        return network.features(variables, batch["image"], BRANCHES, train=False)[0]
+
+    def predict(variables, batch):
+        return mixed(variables, *of_both(variables, batch), 0.5)
+
+    def heads(variables, batch):
+        """Each branch alone, as it is trained at either end of alpha; their mean is predicted."""
+        features = of_both(variables, batch)
+        return jnp.stack([mixed(variables, *features, alpha) for alpha in (1.0, 0.0)])
+
+    return Method(init, loss, predict, heads=heads)
+
+
+def alphas(num_epochs: float) -> np.ndarray:
+    """alpha of each epoch e = 1, 2, ..: 1 - ((e - 1) / T)^2, f64[ceil(num_epochs)].
+
+    Zhou et al., equation 5. T is the number of epochs, but 100 for 90 and 200 for 180, as in the
+    authors' code, whose schedules for iNaturalist are as long.
+    """
+    until = {90: 100, 180: 200}.get(num_epochs, num_epochs)
+    return 1 - (np.arange(math.ceil(num_epochs)) / until) ** 2
+
+
+def by_epochs(values: np.ndarray, num_epochs: float, steps_per_epoch: int) -> Callable:
+    """progress -> the value of the epoch that is under way, f32[]."""
+    half_a_step = 0.5 / steps_per_epoch  # so that rounding of progress moves no epoch
+
+    def value(progress):
+        epoch = jnp.floor(progress * num_epochs + half_a_step).astype(int)
+        return jnp.asarray(values)[epoch]
+
+    return value
