@@ -58,7 +58,13 @@ with_convolutions = pytest.mark.parametrize(
 
 
 @pytest.mark.parametrize(
-    "method", [quick_or_slow(method, method, method) for method, number in PHASES if number == 0]
+    "method",
+    [
+        quick_or_slow(method, method, method)
+        for method, number in PHASES
+        # two labels for one prediction leave an entropy that rises as they are mixed: test_bbn.py
+        if number == 0 and method != "bbn"
+    ],
 )
 def test_the_loss_falls_on_a_toy_tail(method):
     _, losses = trainer((method, 0), 4).steps(40)

@@ -54,10 +54,10 @@ def layers():
                 )
 
 
-def ours(get, variant, buffers=True):
-    """The authors' tensors, by get(name), as our params and stats."""
+def filled(layers, get, buffers=True):
+    """The authors' tensors, by get(name), as params and stats of layers as those above."""
     params, stats = {}, {}
-    for conv, norm, path in layers():
+    for conv, norm, path in layers:
         *above, last = path
         node = functools.reduce(lambda tree, key: tree.setdefault(key, {}), above, params)
         node[last] = {
@@ -68,6 +68,12 @@ def ours(get, variant, buffers=True):
         if buffers:
             node = functools.reduce(lambda tree, key: tree.setdefault(key, {}), above, stats)
             node[last] = {"mean": get(f"{norm}.running_mean"), "var": get(f"{norm}.running_var")}
+    return params, stats
+
+
+def ours(get, variant, buffers=True):
+    """The authors' ResNet-32 by our names."""
+    params, stats = filled(layers(), get, buffers)
     weight = get("linear.weight")
     head = {"kernel": weight if "norm" in variant else weight.T}
     if "fc" in variant:
