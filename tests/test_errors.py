@@ -50,6 +50,14 @@ MISTAKES = [
     ({"method": {"name": "tau_norm", "sweep": True, "tau": 0.5}}, ["config.method.tau is 0.5"]),
     ({"method": {"name": "cam", "sampler": "power"}}, ["config.method.sampler is 'power'"]),
     (
+        {"method": {"name": "bbn"}, "mixing": {"name": "mixup"}},
+        ["config.mixing.name is 'mixup'", "config.method.name='bbn'", "leave it out"],
+    ),
+    (
+        {"method": {"name": "bbn"}, "reweight": {"name": "cost_sensitive"}},
+        ["config.reweight.name is 'cost_sensitive'", "leave it out"],
+    ),
+    (
         {"method": {"name": "cam"}, "schedule": {"name": "cosine", "lr": 0.1}, "num_epochs": 9.0},
         ["config.schedule.name is 'cosine'", "step"],
     ),

@@ -101,7 +101,7 @@ def bbn(network: Branched, objective: Objective, alpha: Callable) -> Method:
         return mixed(variables, *of_both(variables, batch), 0.5)
 
     def heads(variables, batch):
-        """Each branch alone, as it is trained at either end of alpha; their mean is predicted."""
+        """Each branch alone, as trained at either end of alpha; predictions are their mean."""
         features = of_both(variables, batch)
         return jnp.stack([mixed(variables, *features, alpha) for alpha in (1.0, 0.0)])
 
