@@ -62,7 +62,8 @@ def bbn(network: Branched, objective: Objective, alpha: Callable) -> Method:
     z = W [2 alpha f_c; 2 (1 - alpha) f_r] + b, where f_c are the features of the batch in the
     conventional branch and f_r those of the reversed one in the other, is trained on alpha CE(z,
     y_c) + (1 - alpha) CE(z, y_r). Predictions are with both branches' features of the same image,
-    and alpha = 1/2. The paper (equation 1) has neither the factors 2 nor the bias; we follow the code.
+    and alpha = 1/2. The paper (equation 1) has neither the factors 2 nor the bias; the code has,
+    and is followed.
 
     Args:
       network: with two branches.
