@@ -126,7 +126,7 @@ def scoring(network: Network, class_counts: np.ndarray) -> Method:
     def loss(variables, batch, key, progress):
         del key, progress
         (logits, _), _ = network.apply(variables, batch["image"], train=False)
-        own = one_hot_if_any(batch, num_classes) / jnp.asarray(class_counts)  # [B, C]
+        own = one_hot_if_any(batch, num_classes) / np.maximum(class_counts, 1)  # [B, C]
         return remembering(variables, {"scores": own.T @ jax.nn.softmax(logits)})
 
     init = _with_scores(network, num_classes)
