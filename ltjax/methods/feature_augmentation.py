@@ -192,7 +192,7 @@ def fused(
 def class_map(feature_maps: jax.Array, weights: jax.Array) -> jax.Array:
     """Where an image shows a class: relu(sum_k weights_k * feature_maps_k), scaled to [0, 1].
 
-    Chu et al., ECCV 2020, section 3.1; a linear head's weights are Grad-CAM's, but for a factor.
+    Chu et al., ECCV 2020; a linear head's weights are Grad-CAM's, but for a factor.
     A map that is the same everywhere is 0; the unofficial code divides zero by zero.
 
     Args:
@@ -213,7 +213,7 @@ def class_map(feature_maps: jax.Array, weights: jax.Array) -> jax.Array:
 def confusing(scores: jax.Array, heads: np.ndarray, number: int) -> jax.Array:
     """The head classes whose images score highest for each class: f[C, C] -> i[C, number].
 
-    Chu et al., ECCV 2020, section 3.2. The unofficial code takes any class but the own. For a head
+    Chu et al., ECCV 2020. The unofficial code takes any class but the own. For a head
     class the own is among them; none is asked for.
     """
     _, rank = lax.top_k(scores[heads].T, number)
