@@ -123,7 +123,7 @@ def maps_only():
 
 
 def test_what_is_fused_has_the_label_of_its_own_tail_image():
-    """Donors show nothing but at their threshold, so what is left of an image shows its class."""
+    """Of donors only what is zero is generic: a fused feature shows its tail image, or nothing."""
     method = fa.fused(maps_only(), toy.CLASS_COUNTS, np.array([0, 1]), 2, 0.8, 0.2)
     tail, donor, head = (jnp.array(x) for x in ([2, 3, 3, 2], [0, 1, 0, 1], [0, 1, 1, 0, 0, 1]))
     batch = {"image": shown(head), "label": head}

@@ -213,8 +213,8 @@ def class_map(feature_maps: jax.Array, weights: jax.Array) -> jax.Array:
 def confusing(scores: jax.Array, heads: np.ndarray, number: int) -> jax.Array:
     """The head classes whose images score highest for each class: f[C, C] -> i[C, number].
 
-    Chu et al., ECCV 2020. The unofficial code takes any class but the own. For a head
-    class the own is among them; none is asked for.
+    Chu et al., ECCV 2020. The unofficial code takes any class but the own. Among those of a head
+    class is its own; they are not asked for.
     """
     _, rank = lax.top_k(scores[heads].T, number)
     return jnp.asarray(heads)[rank]
