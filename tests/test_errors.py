@@ -65,6 +65,22 @@ MISTAKES = [
         {"method": {"name": "cam"}, "schedule": {"name": "step", "lr": 0.1, "drop_at": (0.5,)}},
         ["config.schedule.drop_at is (0.5,)", "leave it out"],
     ),
+    (
+        {"method": {"name": "feature_augmentation"}, "network": {"head": "cosine"}},
+        ["config.network.head is 'cosine'", "linear"],
+    ),
+    (
+        {"method": {"name": "feature_augmentation", "num_fused": 9}},
+        ["config.method.num_fused is 9", "there are 7 head classes"],
+    ),
+    (
+        {"method": {"name": "feature_augmentation", "head_share": 0.999}},
+        ["config.method.head_share is 0.999", "all 10"],
+    ),
+    (
+        {"method": {"name": "feature_augmentation"}, "batch_size": 4},
+        ["config.batch_size is 4", "at least 8"],
+    ),
     ({"schedule": {"name": "step", "lr": 0.1, "drop_at": (0.8, "1")}}, ["drop_at", "increasing"]),
     ({"loss": {"name": "hinge"}}, ["config.loss.name is 'hinge'", "cross_entropy"]),
     ({"loss": {"name": "focal", "gamma": -1.0}}, ["config.loss.gamma is -1.0", "at least 0"]),

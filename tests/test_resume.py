@@ -77,7 +77,8 @@ def run(folder, method, loops, kill_at=None, **changed):
                     raise Killed
 
             patch.setattr(loop.Display, "advance", advance)
-        train.run(CONFIG | {"method": {"name": method}} | changed, workdir=str(folder))
+        chosen = {"name": method} | toy.OPTIONS.get(method, {})
+        train.run(CONFIG | {"method": chosen} | changed, workdir=str(folder))
     return read_state(folder)
 
 

@@ -24,6 +24,8 @@ from ltjax.objective import objective
 from ltjax.phases import Info, on_images
 from ltjax.settings import settings_from
 
+# Of methods that need others than their defaults here.
+OPTIONS = {"feature_augmentation": {"num_fused": 1}}  # four tail images a batch, for four devices
 CLASS_COUNTS = np.array([40, 20, 10, 5])
 
 
@@ -87,7 +89,7 @@ def info():
 
 def recipe(method="classifier", **fields):
     """A method's phases on the toy tail."""
-    chosen = settings(method={"name": method}, **fields)
+    chosen = settings(method={"name": method} | OPTIONS.get(method, {}), **fields)
     return choose(METHODS, "method", **chosen.method)(chosen, info())
 
 

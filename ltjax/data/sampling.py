@@ -210,6 +210,18 @@ def in_order(size: int, batch_size: int) -> Draw:
     return draw
 
 
+def among(rows: np.ndarray, draw: Draw) -> Draw:
+    """A sampler of a part of the images: rows i64[n] are the positions that `draw` numbers."""
+    return lambda stream, step: rows[draw(stream, step)]
+
+
+def each_class(labels: np.ndarray, batch_size: int) -> Draw:
+    """One random image of every class, then of the first classes again until the batch is full."""
+    pick = _picker(labels)
+    classes = np.resize(np.flatnonzero(np.bincount(labels)), batch_size)
+    return lambda stream, step: pick(classes, _uniform((*stream, step), batch_size))
+
+
 def deferred(draw: Draw, until_then: Draw, start: int) -> Draw:
     """`draw` from step `start` on: deferred re-sampling (DRS), Zhang et al., AAAI 2021."""
     return lambda stream, step: (draw if step >= start else until_then)(stream, step)

@@ -1,0 +1,286 @@
+"""Feature space augmentation: features of tail images before backgrounds of head images.
+
+Chu et al., "Feature Space Augmentation for Long-Tailed Data", ECCV 2020. Phase one is the
+classifier of the config; a pass over the training images finds the head classes that each class is
+confused with; then the head alone is trained on, and half of what it reads are features of tail
+images and features fused of these and of images of those classes. The authors published no code:
+numbers are those of an unofficial implementation (SSRSGJYD), and so is what the paper leaves open,
+but not its mistake: all that is fused in a batch has the label of the first tail image there, and
+of its own tail image here.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ltjax import phases
+from ltjax.axes import DATA, example_keys
+from ltjax.choices import within
+from ltjax.data.sampling import Draw, among, each_class, instance_balanced
+from ltjax.errors import UserError
+from ltjax.learner import Method, Step, Variables
+from ltjax.losses import nll
+from ltjax.methods.cam import network_with_maps
+from ltjax.methods.classifier import method_for, predict_with
+from ltjax.methods.gathering import one_hot_if_any, remembering
+from ltjax.models import Network
+from ltjax.models.convolution import wide
+
+
+def recipe(
+    settings,
+    info,
+    *,
+    extra_share: float = 0.2,
+    lr: float = 5e-4,
+    weight_decay: float = 0.0,
+    num_fused: int = 3,
+    head_share: float = 0.9,
+    specific_above: float = 0.8,
+    generic_below: float = 0.2,
+) -> tuple[phases.Phase, ...]:
+    """Feature space augmentation: tail images before backgrounds of head images, as features.
+
+    Chu et al., ECCV 2020; numbers as in an unofficial implementation for CIFAR-10-LT.
+
+    Args:
+      settings: of phase one.
+      info: of the training set.
+      extra_share: epochs of the last phase, as a share of config.num_epochs and on top of these;
+        0.2 is 40 after 200.
+      lr: its learning rate, constant.
+      weight_decay: its weight decay.
+      num_fused: N_a, new features of a tail image, one with each of as many head classes.
+      head_share: head classes are the largest ones that hold this share of the images.
+      specific_above: t_s; where its class map is above, a tail image shows its class.
+      generic_below: t_g; where its class map is below, a head image shows what any may.
+    """
+    within("config.method.extra_share", extra_share, above=0)
+    within("config.method.lr", lr, above=0)
+    within("config.method.weight_decay", weight_decay, at_least=0)
+    within("config.method.num_fused", num_fused, at_least=1)
+    within("config.method.head_share", head_share, above=0, below=1)
+    within("config.method.specific_above", specific_above, at_least=0, below=1)
+    within("config.method.generic_below", generic_below, above=0, at_most=1)
+    heads = head_classes(info.class_counts, head_share)
+    _check(settings, info, heads, num_fused, head_share)
+    network = network_with_maps(settings, info)
+    last = dataclasses.replace(
+        settings,
+        num_epochs=extra_share * settings.num_epochs,
+        schedule={"name": "step", "lr": lr, "drop_at": ()},
+        optimizer=dataclasses.replace(settings.optimizer, weight_decay=weight_decay),
+    )
+    draw, streams = draws(info.labels, heads, settings.batch_size, num_fused)
+    counts, experts = info.class_counts, settings.num_experts
+    fusing = fused(network, counts, heads, num_fused, specific_above, generic_below)
+    return (
+        phases.phase(settings, info, method_for(settings, info, network), experts),
+        phases.passes(settings, info, scoring(network, counts), name="scores"),
+        phases.phase(
+            last, info, fusing, experts, "fusion", phases.carry_on, streams=streams
+        )._replace(draw=draw),
+    )
+
+
+def head_classes(class_counts: np.ndarray, share: float) -> np.ndarray:
+    """The fewest classes that hold this share of the images, the largest first, i64[H]."""
+    order = np.argsort(-np.asarray(class_counts), kind="stable")
+    held = np.cumsum(class_counts[order]) / np.sum(class_counts)
+    return order[: np.searchsorted(held, share) + 1]
+
+
+def draws(
+    labels: np.ndarray, heads: np.ndarray, batch_size: int, num_fused: int
+) -> tuple[Draw, dict[str, Draw]]:
+    """What a step sees: head images, and the streams "tail" and "donor".
+
+    N_t = batch_size / (2 (1 + N_a)) tail images make N_t (1 + N_a) features with what is fused of
+    them; there are as many head images. Each kind comes in shuffled epochs of its own. Which
+    classes give donors the host does not know: donors are images of all head classes, each at
+    random, at least one of each class and at least N_t N_a; a multiple of N_t, so that devices that
+    can share the tail images can share these.
+    """
+    is_head = np.isin(labels, heads)
+    head, tail = np.flatnonzero(is_head), np.flatnonzero(~is_head)
+    num_tail = batch_size // (2 * (1 + num_fused))
+    num_donors = num_tail * max(num_fused, math.ceil(len(heads) / num_tail))
+
+    def shuffled(rows, size):
+        return among(rows, instance_balanced(labels[rows], size, num_steps=0))
+
+    return shuffled(head, num_tail * (1 + num_fused)), {
+        "tail": shuffled(tail, num_tail),
+        "donor": among(head, each_class(labels[head], num_donors)),
+    }
+
+
+def scoring(network: Network, class_counts: np.ndarray) -> Method:
+    """Remember S[c, t], the mean of p_t over the training images of class c, f32[C, C]."""
+    num_classes = len(class_counts)
+
+    def loss(variables, batch, key, progress):
+        del key, progress
+        (logits, _), _ = network.apply(variables, batch["image"], train=False)
+        own = one_hot_if_any(batch, num_classes) / np.maximum(class_counts, 1)  # [B, C]
+        return remembering(variables, {"scores": own.T @ jax.nn.softmax(logits)})
+
+    init = _with_scores(network, num_classes)
+    return Method(init, loss, predict_with(network), frozen=("backbone", "head"))
+
+
+def fused(
+    network: Network,
+    class_counts: np.ndarray,
+    heads: np.ndarray,
+    num_fused: int,
+    specific_above: float,
+    generic_below: float,
+) -> Method:
+    """Train the head alone, by cross-entropy of head, tail and fused features.
+
+    The backbone keeps its params and running statistics. Class maps are those of the head as it is
+    at the step.
+
+    Args:
+      network: with a linear head.
+      class_counts: i64[C].
+      heads: i64[H], head classes.
+      num_fused: N_a, at most H.
+      specific_above: t_s.
+      generic_below: t_g.
+    """
+
+    def loss(variables, batch, key, progress):
+        del progress
+        streams = batch["tail"], batch["donor"], batch
+        ends = np.cumsum([len(stream["label"]) for stream in streams])[:-1]
+        image = jnp.concatenate([stream["image"] for stream in streams])
+        tail, donor, head = jnp.split(wide(network.maps(variables, image)), ends)
+        label, linear = batch["tail"]["label"], variables.params["head"]
+
+        def part(where, maps, label):  # of maps [B, h, w, D], by the map of the own class
+            weights = lax.stop_gradient(linear["kernel"]).T[label]
+            return jnp.where(where(jax.vmap(class_map)(maps, weights))[..., None], maps, 0)
+
+        specific = part(lambda cam: cam > specific_above, tail, label)
+        generic = part(lambda cam: cam < generic_below, donor, batch["donor"]["label"])
+        # donors are drawn from those of all devices
+        pool = lax.all_gather((generic, batch["donor"]["label"]), DATA, tiled=True)
+        of = confusing(variables.memory["scores"], heads, num_fused)[label]  # [N_t, N_a]
+        new = jax.vmap(lambda *args: fuse_with(*args, *pool))(
+            example_keys(key, len(label)), specific, of
+        )  # [N_t, N_a, h, w, D]
+
+        maps = jnp.concatenate([tail, new.reshape(-1, *tail.shape[1:]), head])
+        labels = jnp.concatenate([label, jnp.repeat(label, num_fused), batch["label"]])
+        logits = maps.mean((1, 2)) @ linear["kernel"] + linear["bias"]
+        right = (logits.argmax(-1) == labels).astype(logits.dtype)
+        values = nll(logits, labels)
+        return Step(
+            values, jnp.ones_like(values), variables.stats, variables.memory, {"accuracy": right}
+        )
+
+    init = _with_scores(network, len(class_counts))
+    return Method(init, loss, predict_with(network), frozen=("backbone",))
+
+
+def class_map(feature_maps: jax.Array, weights: jax.Array) -> jax.Array:
+    """Where an image shows a class: relu(sum_k weights_k * feature_maps_k), scaled to [0, 1].
+
+    Chu et al., ECCV 2020; a linear head's weights are Grad-CAM's, but for a factor.
+    A map that is the same everywhere is 0; the unofficial code divides zero by zero.
+
+    Args:
+      feature_maps: f[h, w, D] of the image, before pooling.
+      weights: f[D] of the class.
+
+    Returns:
+      f[h, w].
+    """
+    # On some devices a plain product of float32 matrices keeps only 10 bits.
+    total = jnp.einsum("hwd,d->hw", feature_maps, weights, precision="highest")
+    total = jax.nn.relu(total)
+    total -= total.min()
+    most = total.max()
+    return total / jnp.where(most > 0, most, 1)
+
+
+def confusing(scores: jax.Array, heads: np.ndarray, number: int) -> jax.Array:
+    """The head classes whose images score highest for each class: f[C, C] -> i[C, number].
+
+    Chu et al., ECCV 2020. The unofficial code takes any class but the own. Among those of a head
+    class is its own; they are not asked for.
+    """
+    _, rank = lax.top_k(scores[heads].T, number)
+    return jnp.asarray(heads)[rank]
+
+
+def fuse_with(
+    key: jax.Array, specific: jax.Array, of: jax.Array, generic: jax.Array, label: jax.Array
+) -> jax.Array:
+    """Fuse a tail image's features with those of one random donor of each of some classes.
+
+    Args:
+      key: of the image.
+      specific: f[h, w, D], its own part.
+      of: i[N_a], classes of the donors; each has one.
+      generic: f[P, h, w, D], the donors' parts.
+      label: i[P], theirs.
+
+    Returns:
+      f[N_a, h, w, D].
+    """
+
+    def one(key, c):
+        donor_key, key = jax.random.split(key)
+        donor = jax.random.categorical(donor_key, jnp.where(label == c, 0.0, -jnp.inf))
+        return fuse(draw_mask(key, specific.shape[:2]), specific, generic[donor])
+
+    return jax.vmap(one)(jax.random.split(key, len(of)), of)
+
+
+def draw_mask(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Where the tail image's part is taken, u > gamma with both from U(0, 1), bool[h, w]."""
+    gamma_key, key = jax.random.split(key)
+    return jax.random.uniform(key, shape) > jax.random.uniform(gamma_key)
+
+
+def fuse(mask: jax.Array, specific: jax.Array, generic: jax.Array) -> jax.Array:
+    """M * specific + (1 - M) * generic: bool[h, w], f[h, w, D] twice -> f[h, w, D]."""
+    return jnp.where(mask[..., None], specific, generic)
+
+
+def _with_scores(network, num_classes):
+    def init(key, batch):
+        zeros = {"scores": jnp.zeros((num_classes, num_classes))}
+        return Variables(*network.init(key, batch["image"]), zeros)
+
+    return init
+
+
+def _check(settings, info, heads, num_fused, head_share):
+    if settings.network.get("head", "linear") != "linear":
+        raise UserError(
+            f"config.network.head is {settings.network['head']!r}; feature augmentation finds a "
+            f"class by the weights of a linear head: use --config.network.head=linear."
+        )
+    if len(heads) == info.num_classes:
+        raise UserError(
+            f"config.method.head_share is {head_share}, which makes head classes of all "
+            f"{len(heads)}; choose less, so that there are tail classes."
+        )
+    if num_fused > len(heads):
+        raise UserError(
+            f"config.method.num_fused is {num_fused}, but there are {len(heads)} head classes; "
+            f"choose at most that many, or a larger --config.method.head_share."
+        )
+    if settings.batch_size < 2 * (1 + num_fused):
+        raise UserError(
+            f"config.batch_size is {settings.batch_size}; with config.method.num_fused={num_fused} "
+            f"it must be at least {2 * (1 + num_fused)}."
+        )
