@@ -118,17 +118,17 @@ def with_centroids(network: Network, num_classes: int) -> Network:
     """A network whose head becomes the hallucinator of a MetaEmbedding.
 
     It has two groups more, 'meta', the selector and the classifier, and 'centroids' f32[C, D],
-    zeros until a phase begins with something else. No gradient of the logits reaches these.
+    N(0, 1) until a phase begins with something else. No gradient of the logits reaches these.
     """
     meta = MetaEmbedding(num_classes)
 
     def init(key, image):
-        network_key, key = jax.random.split(key)
+        network_key, meta_key, key = jax.random.split(key, 3)
         params, stats = network.init(network_key, image)
         dim, _ = params["head"]["kernel"].shape
-        centroids = jnp.zeros((num_classes, dim))
+        centroids = jax.random.normal(key, (num_classes, dim))
         blank = jnp.zeros((1, dim)), jnp.zeros((1, num_classes)), centroids
-        more = {"meta": meta.init(key, *blank)["params"], "centroids": centroids}
+        more = {"meta": meta.init(meta_key, *blank)["params"], "centroids": centroids}
         return params | more, stats
 
     def apply(variables, *args, **kwargs):
