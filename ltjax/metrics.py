@@ -116,6 +116,27 @@ def calibration_error(bins: np.ndarray) -> float:
     return float(np.abs(bins[:, 2] - bins[:, 1]).sum() / bins[:, 0].sum())
 
 
+def open_set_f_measure(probs: np.ndarray, label: np.ndarray, threshold: float = 0.1) -> float:
+    """F-measure 2 P R / (P + R) of a classifier that may say "unknown".
+
+    Liu et al. (OLTR), CVPR 2019, as in the authors' code: an image is said to be unknown where no
+    class has a probability of at least `threshold`. TP are images of known classes that are right,
+    FP those that are wrong (said to be unknown among them), FN images of unknown classes that are
+    given a known one; P = TP / (TP + FP), R = TP / (TP + FN). 0 without a true positive.
+
+    Args:
+      probs: [B, C].
+      label: int[B], -1 for images of unknown classes.
+      threshold: of the largest probability.
+    """
+    probs, label = np.asarray(probs), np.asarray(label)
+    said = np.where(probs.max(-1) < threshold, -1, probs.argmax(-1))
+    known, right = label >= 0, said == label
+    true_positives = (known & right).sum()
+    others = (known & ~right).sum() + (~known & ~right).sum()  # FP + FN
+    return float(2 * true_positives / max(2 * true_positives + others, 1))
+
+
 def _bins(confidence, right, mask):
     edges = jnp.arange(NUM_BINS) / NUM_BINS
     inside = (confidence[..., None] > edges) & (

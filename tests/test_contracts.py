@@ -107,14 +107,21 @@ def test_another_experts_data_change_nothing_here(phase):
     assert any(jax.tree.leaves(moved))
 
 
+def assert_same_step(found, expected):
+    """Two states are the same to rounding, which grows with gradients that are above 1."""
+    largest = max((np.abs(leaf).max() for leaf in jax.tree.leaves(expected[2])), default=0)
+    assert_trees_close(found, expected, atol=2e-6 * max(1, largest))
+
+
 @every_phase
 @pytest.mark.parametrize("shape", [(2, 4), pytest.param((4, 2), marks=pytest.mark.slow)])
 def test_one_step_is_the_same_on_any_mesh(phase, shape):
     one, many = trainer(phase, 4), trainer(phase, 4, shape)
     request = one.feed.request(0)
     expected, found = (numbers(t.update(t.init(), request)[0]) for t in (one, many))
-    # measured: below 3e-7; a gradient counted once per device is off by 1e-2
-    assert_trees_close(found, expected, atol=2e-6)
+    # measured: below 3e-7, and 3e-6 where gradients are up to 10; a gradient counted once per
+    # device is off by 1e-2
+    assert_same_step(found, expected)
 
 
 @pytest.mark.slow
@@ -132,7 +139,7 @@ def test_one_step_is_the_same_however_experts_are_compiled(phase, over):
     looped, other = trainer(phase, 4), trainer(phase, 4, over=over)
     request = looped.feed.request(0)
     expected, found = (numbers(t.update(t.init(), request)[0]) for t in (looped, other))
-    assert_trees_close(found, expected, atol=2e-6)
+    assert_same_step(found, expected)
 
 
 @with_convolutions

@@ -1,6 +1,15 @@
 """The table of methods: name -> recipe(settings, info, **options) -> tuple of phases."""
 
-from ltjax.methods import bbn, cam, classifier, decoupled, feature_augmentation, finetuned, joint
+from ltjax.methods import (
+    bbn,
+    cam,
+    classifier,
+    decoupled,
+    feature_augmentation,
+    finetuned,
+    joint,
+    oltr,
+)
 from ltjax.presets import PRESETS
 
 METHODS = {
@@ -14,6 +23,7 @@ METHODS = {
     "cam": cam.recipe,
     "feature_augmentation": feature_augmentation.recipe,
     "bbn": bbn.recipe,
+    "oltr": oltr.recipe,
     **dict.fromkeys(PRESETS, classifier.recipe),
     "bag_of_tricks": cam.bag_of_tricks,
 }

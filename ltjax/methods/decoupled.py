@@ -18,6 +18,7 @@ from ltjax.learner import Method, Variables
 from ltjax.methods.classifier import classifier, method_for
 from ltjax.methods.gathering import one_hot_if_any, remembering
 from ltjax.models import Network
+from ltjax.models.embedding import squared_distances
 from ltjax.objective import objective
 
 TAUS = tuple(round(0.1 * i, 1) for i in range(21))  # what the authors' script tries
@@ -223,10 +224,9 @@ def transformed(x: jax.Array, mean: jax.Array, transform: str) -> jax.Array:
 
 def nearest_mean_logits(x: jax.Array, class_means: jax.Array, distance: str) -> jax.Array:
     """-|x - mean|^2 ("l2") or x . mean / D ("cos"): f32[B, D], f32[C, D] -> f32[B, C]."""
-    products = x @ class_means.T
     if distance == "cos":
-        return products / x.shape[-1]
-    return 2 * products - (x * x).sum(-1, keepdims=True) - (class_means**2).sum(-1)
+        return x @ class_means.T / x.shape[-1]
+    return -squared_distances(x, class_means)
 
 
 def _second(settings, extra_share, lr, weight_decay):

@@ -25,11 +25,12 @@ class Network(NamedTuple):
 
     init: (key, image [B, H, W, channels]) -> (params, stats), dicts with the groups 'backbone' and
       'head'; only the image's shape is used.
-    apply: (variables, image, train, frozen=(), between=None) -> ((logits [B, C], features [B, D]),
-      stats). `variables` has the fields params and stats; the head reads between(features) where
-      that is given. With train, batch norm uses the batch's own statistics, over all devices of
-      the axis 'data', and returns running ones moved towards them; a group in `frozen` keeps
-      using, and returns unchanged, its running ones.
+    apply: (variables, image, train, frozen=(), between=None, pool=None) -> ((logits [B, C],
+      features [B, D]), stats). `variables` has the fields params and stats. The features are
+      pool(maps) where that is given, and the head reads between(features) where that is. With
+      train, batch norm uses the batch's own statistics, over all devices of the axis 'data', and
+      returns running ones moved towards them; a group in `frozen` keeps using, and returns
+      unchanged, its running ones.
     maps: (variables, image) -> feature maps [B, h, w, D] under running statistics, whose means over
       h and w are the features. None where no single classifier reads such features.
     branched: (names) -> Branched, the network with a last block for each of these branches, on all
@@ -46,8 +47,9 @@ class _Classifier(nn.Module):
     backbone: nn.Module
     head: nn.Module
 
-    def __call__(self, image, training, between=None):
-        features = wide(self.maps(image, train="backbone" in training)).mean((1, 2))
+    def __call__(self, image, training, between=None, pool=None):
+        maps = wide(self.maps(image, train="backbone" in training))
+        features = pool(maps) if pool else maps.mean((1, 2))
         return self.head(between(features) if between else features), features
 
     def maps(self, image, train):
@@ -57,8 +59,8 @@ class _Classifier(nn.Module):
 def classifier_network(backbone: nn.Module, head: nn.Module) -> Network:
     """A Network from a backbone (image, train) -> maps [B, h, w, D] and a head features -> logits.
 
-    Features are the means of the maps, the pooling of all residual networks. A backbone with a
-    method `split` () -> (trunk, last block) can be branched.
+    Features are the means of the maps, the pooling of all residual networks, unless `apply` is
+    given another. A backbone with a method `split` () -> (trunk, last block) can be branched.
     """
     module = _Classifier(backbone, head)
 
@@ -66,12 +68,12 @@ def classifier_network(backbone: nn.Module, head: nn.Module) -> Network:
         variables = module.init(key, image, training=())
         return dict(variables["params"]), dict(variables.get("batch_stats", {}))
 
-    def apply(variables, image, train, frozen=(), between=None):
+    def apply(variables, image, train, frozen=(), between=None, pool=None):
         tree = {"params": variables.params, "batch_stats": variables.stats}
         if not train:
-            return module.apply(tree, image, (), between), variables.stats
+            return module.apply(tree, image, (), between, pool), variables.stats
         training = tuple(group for group in GROUPS if group not in frozen)
-        outputs, moved = module.apply(tree, image, training, between, mutable=["batch_stats"])
+        outputs, moved = module.apply(tree, image, training, between, pool, mutable=["batch_stats"])
         return outputs, dict(moved.get("batch_stats", {}))
 
     def maps(variables, image):

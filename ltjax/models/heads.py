@@ -47,20 +47,21 @@ class Cosine(nn.Module):
     def __call__(self, features):
         """features [B, D] -> logits [B, C]."""
         shape = (features.shape[-1], self.num_classes)
-        kernel = self.param("kernel", lambda *args: _unit(_uniform(1.0)(*args), axis=0), shape)
-        return self.scale * (_unit(features, axis=1) @ _unit(kernel, axis=0))
+        kernel = self.param("kernel", lambda *args: unit(_uniform(1.0)(*args), axis=0), shape)
+        return self.scale * (unit(features, axis=1) @ unit(kernel, axis=0))
 
 
 HEADS = {"linear": Linear, "cosine": Cosine}
 PYTORCH_HEADS = HEADS | {"linear": functools.partial(Linear, kernel_init=uniform_fan_in)}
 
 
+def unit(x: jax.Array, axis: int) -> jax.Array:
+    """x / |x| along an axis; a norm is at least 1e-12."""
+    # The square is clamped, not the norm: sqrt has no gradient at zero.
+    return x * lax.rsqrt(jnp.maximum((x * x).sum(axis, keepdims=True), 1e-24))
+
+
 def _uniform(limit):
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
         key, shape, dtype, -limit, limit
     )
-
-
-def _unit(x, axis):
-    # The square is clamped, not the norm: sqrt has no gradient at zero.
-    return x * lax.rsqrt(jnp.maximum((x * x).sum(axis, keepdims=True), 1e-24))

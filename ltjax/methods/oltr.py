@@ -1,0 +1,230 @@
+"""OLTR: a memory of class centroids that lends to tail images what their own features lack.
+
+Liu et al., "Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019, and the authors'
+code, which we follow where it differs from the paper. Phase one is the classifier of the config;
+one pass over the training images makes a centroid of each class; then modulated attention, the
+meta-embedding and the centroids are trained with the rest, on class-aware batches.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ltjax import phases
+from ltjax.axes import DATA
+from ltjax.choices import within
+from ltjax.errors import UserError
+from ltjax.learner import Method, Step, Variables
+from ltjax.losses import nll
+from ltjax.methods.classifier import method_for, predict_with
+from ltjax.methods.gathering import one_hot_if_any, remembering
+from ltjax.models import Network
+from ltjax.models.attention import ModulatedPooling
+from ltjax.models.embedding import MetaEmbedding, squared_distances
+
+MARGIN = 10.0  # of the mean squared distance to other classes' centroids, and
+REPEL = 0.01  # the weight of what pushes it there: the authors' code
+THIRDS = (1 / 3, 2 / 3)  # of phase two, where its rate drops
+
+
+def recipe(
+    settings,
+    info,
+    *,
+    first_share: float = 1 / 3,
+    lr: float = 0.1,
+    feature_rate: float = 0.1,
+    centroid_weight: float = 0.01,
+    zero_mask: bool = False,
+) -> tuple[phases.Phase, ...]:
+    """OLTR: modulated attention, and features enriched by a memory of class centroids.
+
+    Liu et al., CVPR 2019.
+
+    Args:
+      settings: of all phases; num_epochs are those of the first and the last together.
+      info: of the training set.
+      first_share: of the epochs, before centroids are gathered: 30 of 90 on ImageNet-LT.
+      lr: of phase two, a tenth from each third of it on; of the head, but
+      feature_rate: times that of the backbone, the attention and the centroids.
+      centroid_weight: of the centroid loss: 0.01 in the authors' code, 0.1 in the paper.
+      zero_mask: begin attention as the identity, see models.attention.ModulatedAttention.
+    """
+    within("config.method.first_share", first_share, above=0, below=1)
+    within("config.method.lr", lr, above=0)
+    within("config.method.feature_rate", feature_rate, at_least=0)
+    within("config.method.centroid_weight", centroid_weight, at_least=0)
+    if settings.network.get("head", "linear") != "linear":
+        raise UserError(
+            f"config.network.head is {settings.network['head']!r}, but the hallucinator of "
+            f"config.method.name='oltr' is a linear head: use --config.network.head=linear."
+        )
+    network = phases.network(settings, info)
+    if network.maps is None:
+        raise UserError(
+            f"config.network.name is {settings.network['name']!r}, which has no feature maps to "
+            f"attend to; choose another network, such as resnet32."
+        )
+    first = dataclasses.replace(settings, num_epochs=first_share * settings.num_epochs)
+    second = dataclasses.replace(
+        settings,
+        num_epochs=(1 - first_share) * settings.num_epochs,
+        sampler={"name": "class_aware"},
+        loss={"name": "cross_entropy"},
+        reweight={"name": "none"},
+        mixing={"name": "none"},
+        schedule={"name": "step", "lr": lr, "drop_at": THIRDS, "drop_by": 0.1},
+    )
+    attending = attentive(network, zero_mask)
+    method = with_centroid_loss(with_centroids(attending, info.num_classes), centroid_weight)
+    rates = dict.fromkeys(("backbone", "pooling", "centroids"), feature_rate)
+    experts = settings.num_experts
+    return (
+        phases.phase(first, info, method_for(first, info, network), experts),
+        phases.passes(
+            settings, info, gathering(network, attending, info.class_counts), "centroids"
+        ),
+        phases.phase(second, info, method, experts, "OLTR", at_class_means, rates=rates),
+    )
+
+
+def attentive(network: Network, zero_mask: bool = False) -> Network:
+    """A network with a group 'pooling' more, a ModulatedPooling in place of its mean over maps.
+
+    Args:
+      network: with maps; they must be of one size, that of the images of `init`.
+      zero_mask: see ModulatedAttention.
+    """
+    pooling = ModulatedPooling(zero_mask)
+
+    def init(key, image):
+        network_key, key = jax.random.split(key)
+        params, stats = network.init(network_key, image)
+        maps = jax.eval_shape(network.maps, Variables(params, stats), image)
+        return params | dict(pooling=pooling.init(key, jnp.zeros(maps.shape))["params"]), stats
+
+    def apply(variables, image, train, frozen=(), between=None):
+        def pool(maps):
+            return pooling.apply({"params": variables.params["pooling"]}, maps)
+
+        return network.apply(variables, image, train, frozen, between, pool)
+
+    return Network(init, apply)
+
+
+def with_centroids(network: Network, num_classes: int) -> Network:
+    """A network whose head becomes the hallucinator of a MetaEmbedding.
+
+    It has two groups more, 'meta', the selector and the classifier, and 'centroids' f32[C, D],
+    N(0, 1) until a phase begins with something else. No gradient of the logits reaches these.
+    """
+    meta = MetaEmbedding(num_classes)
+
+    def init(key, image):
+        network_key, meta_key, key = jax.random.split(key, 3)
+        params, stats = network.init(network_key, image)
+        dim, _ = params["head"]["kernel"].shape
+        centroids = jax.random.normal(key, (num_classes, dim))
+        blank = jnp.zeros((1, dim)), jnp.zeros((1, num_classes)), centroids
+        more = {"meta": meta.init(meta_key, *blank)["params"], "centroids": centroids}
+        return params | more, stats
+
+    def apply(variables, *args, **kwargs):
+        (concepts, features), stats = network.apply(variables, *args, **kwargs)
+        own, centroids = variables.params["meta"], variables.params["centroids"]
+        known = lax.stop_gradient(centroids)
+        logits, _ = meta.apply({"params": own}, features, concepts, known)
+        return (logits, features), stats
+
+    return Network(init, apply)
+
+
+def gathering(network: Network, attending: Network, class_counts) -> Method:
+    """Gather the mean features of each class, f32[C, D], in one pass over the training set.
+
+    They are those of `attending`, whose pooling has just been drawn; predictions are still
+    those of `network`, which it is made of.
+    """
+    num_classes = len(class_counts)
+
+    def init(key, batch):
+        variables = Variables(*attending.init(key, batch["image"]))
+        dim, _ = variables.params["head"]["kernel"].shape
+        return variables._replace(memory={"class_means": jnp.zeros((num_classes, dim))})
+
+    def loss(variables, batch, key, progress):
+        del key, progress
+        (_, features), _ = attending.apply(variables, batch["image"], train=False)
+        share = one_hot_if_any(batch, num_classes) / jnp.maximum(jnp.asarray(class_counts), 1)
+        return remembering(variables, {"class_means": share.T @ features})
+
+    return Method(init, loss, predict_with(network), frozen=("backbone", "head", "pooling"))
+
+
+def at_class_means(state, previous):
+    """Begin with the previous phase's network, and centroids where its class means are."""
+    state = phases.keep("backbone", "head", "pooling")(state, previous)
+    params = state.variables.params | {"centroids": previous.memory["class_means"]}
+    return state._replace(variables=state.variables._replace(params=params))
+
+
+def with_centroid_loss(network: Network, weight: float) -> Method:
+    """Train a network with centroids through cross-entropy plus `weight` times centroid_loss.
+
+    Args:
+      network: as with_centroids makes it.
+      weight: of the centroid loss.
+    """
+
+    def init(key, batch):
+        return Variables(*network.init(key, batch["image"]))
+
+    def loss(variables, batch, key, progress):
+        del key, progress
+        label = batch["label"]
+        (logits, features), stats = network.apply(variables, batch["image"], train=True)
+        values = nll(logits, label)
+        values += centroid_loss(features, variables.params["centroids"], label, weight)
+        right = (logits.argmax(-1) == label).astype(values.dtype)
+        return Step(values, jnp.ones_like(values), stats, variables.memory, {"accuracy": right})
+
+    return Method(init, loss, predict_with(network))
+
+
+def centroid_loss(
+    features: jax.Array, centroids: jax.Array, label: jax.Array, weight: float
+) -> jax.Array:
+    """Features near their class's centroid and, on average, not too near the others.
+
+    Liu et al. (OLTR), CVPR 2019, as in the authors' code. The mean over the global batch is
+    w (A + 0.01 R): A the mean of |f_i - c_y|^2 / 2, R = max(0, 10 - M) with M the mean over images
+    and all C classes of |f_i - c_k|^2 for k other than y_i. Gradients are those of this formula,
+    but for that of A by the centroids: the authors replace it by a rule of their own,
+    1 / B sum_{i: y_i = k} (c_k - f_i) / (1 + n_k) with n_k the images of the class in the batch,
+    which does not see w. That is the gradient of |f_i - c_y|^2 / (2 (1 + n_y)), and so is added
+    here as a term whose value is taken away again.
+
+    Args:
+      features: f32[B, D].
+      centroids: f32[C, D].
+      label: i32[B].
+      weight: w.
+
+    Returns:
+      f32[B]; it runs where the axis 'data' is bound.
+    """
+    own = jax.nn.one_hot(label, len(centroids), dtype=features.dtype)  # [B, C]
+    numbers = lax.psum(own.sum(0), DATA)[label]  # n_y f32[B]
+    attract = _half_square(features - lax.stop_gradient(centroids)[label])
+    rule = _half_square(lax.stop_gradient(features) - centroids[label]) / (1 + numbers)
+    others = ((1 - own) * squared_distances(features, centroids)).mean(-1)
+    # Whether R is above 0 is a question of the whole batch; where it is, it is a mean of values.
+    distance = lax.pmean(lax.stop_gradient(others).mean(), DATA)
+    repel = jnp.where(distance < MARGIN, MARGIN - others, 0)
+    return weight * (attract + REPEL * repel) + rule - lax.stop_gradient(rule)
+
+
+def _half_square(x):
+    return (x * x).sum(-1) / 2
