@@ -12,7 +12,7 @@ one of its images, with replacement. An epoch of training is ceil(N / B) steps w
 that all train equally long.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -206,6 +206,21 @@ def in_order(size: int, batch_size: int) -> Draw:
         del stream
         rows = np.arange(step * batch_size, (step + 1) * batch_size)
         return np.where(rows < size, rows, -1)
+
+    return draw
+
+
+def among(rows: np.ndarray, draw: Draw) -> Draw:
+    """A sampler of a part of the images: rows i64[n] are the positions that `draw` numbers."""
+    return lambda stream, step: rows[draw(stream, step)]
+
+
+def of_each_expert(draws: Sequence[Draw]) -> Draw:
+    """A sampler for each expert, taken in turn: expert e draws by the one of number e mod K."""
+
+    def draw(stream, step):
+        _, _, expert, *_ = stream
+        return draws[expert % len(draws)](stream, step)
 
     return draw
 

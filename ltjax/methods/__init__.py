@@ -1,6 +1,6 @@
 """The table of methods: name -> recipe(settings, info, **options) -> tuple of phases."""
 
-from ltjax.methods import cam, classifier, decoupled, finetuned, joint
+from ltjax.methods import cam, classifier, decoupled, finetuned, joint, lfme
 from ltjax.presets import PRESETS
 
 METHODS = {
@@ -12,6 +12,7 @@ METHODS = {
     "ncm": decoupled.ncm,
     "finetuned": finetuned.recipe,
     "cam": cam.recipe,
+    "lfme": lfme.recipe,
     **dict.fromkeys(PRESETS, classifier.recipe),
     "bag_of_tricks": cam.bag_of_tricks,
 }

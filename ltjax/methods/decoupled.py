@@ -10,14 +10,13 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from ltjax import phases
-from ltjax.axes import DATA
 from ltjax.choices import within
 from ltjax.errors import UserError
-from ltjax.learner import Method, Step, Variables
+from ltjax.learner import Method, Variables
 from ltjax.methods.classifier import classifier, method_for
+from ltjax.methods.gathering import one_hot_if_any, remembering
 from ltjax.models import Network
 from ltjax.objective import objective
 
@@ -146,9 +145,9 @@ def tau_sweep(network: Network, num_classes: int) -> Method:
         del key, progress
         features, kernel = _features_and_kernel(network, variables, batch)
         logits = jnp.stack([normalized_logits(features, kernel, tau) for tau in TAUS])
-        own = _one_hot_if_any(batch, num_classes)  # [B, C]
+        own = one_hot_if_any(batch, num_classes)  # [B, C]
         right = (logits.argmax(-1) == batch["label"]) @ own  # [T, C]
-        return _remembering(variables, {"right": right, "seen": own.sum(0)})
+        return remembering(variables, {"right": right, "seen": own.sum(0)})
 
     def predict(variables, batch):
         memory = variables.memory
@@ -198,13 +197,13 @@ def nearest_mean(network: Network, class_counts, transform: str, distance: str) 
 
     def loss(variables, batch, key, progress):
         del key
-        x, own = features(variables, batch), _one_hot_if_any(batch, num_classes)
+        x, own = features(variables, batch), one_hot_if_any(batch, num_classes)
         first = progress < 0.5
         mean = own.sum(-1) @ x / num_images
         of_classes = own.T @ transformed(x, variables.memory["mean"], transform)
         of_classes /= jnp.asarray(class_counts, x.dtype)[:, None]
         adds = {"mean": jnp.where(first, mean, 0), "class_means": jnp.where(first, 0, of_classes)}
-        return _remembering(variables, adds)
+        return remembering(variables, adds)
 
     def predict(variables, batch):
         mean, class_means = variables.memory["mean"], variables.memory["class_means"]
@@ -270,15 +269,3 @@ def _two_phases(settings, second, info, network, frozen, backbone_stats, name):
 def _features_and_kernel(network, variables, batch):
     (_, features), _ = network.apply(variables, batch["image"], train=False)
     return features, variables.params["head"]["kernel"]
-
-
-def _one_hot_if_any(batch, num_classes):
-    """f32[B, C] labels, zero for what fills up a batch (index -1)."""
-    own = jax.nn.one_hot(batch["label"], num_classes)
-    return own * (batch["index"] >= 0)[:, None]
-
-
-def _remembering(variables, adds):
-    """A step that moves nothing and adds to the memory what the whole batch has seen."""
-    memory = jax.tree.map(lambda held, add: held + lax.psum(add, DATA), variables.memory, adds)
-    return Step(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})

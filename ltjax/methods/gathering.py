@@ -1,0 +1,38 @@
+"""What methods remember of a pass over images, in which nothing is learnt (phases.passes)."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ltjax.axes import DATA
+from ltjax.learner import Batch, PyTree, Step, Variables
+
+
+def one_hot_if_any(batch: Batch, num_classes: int) -> jax.Array:
+    """f32[B, C] labels, zero for what fills up a batch (index -1)."""
+    own = jax.nn.one_hot(batch["label"], num_classes)
+    return own * (batch["index"] >= 0)[:, None]
+
+
+def remembering(variables: Variables, adds: PyTree) -> Step:
+    """A step that moves nothing and adds to the memory what the whole batch has seen.
+
+    Args:
+      variables: their memory is a tree of sums.
+      adds: such a tree, of this device's share of the batch.
+    """
+    memory = jax.tree.map(lambda held, add: held + lax.psum(add, DATA), variables.memory, adds)
+    return Step(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
+
+
+def written(held: jax.Array, batch: Batch, found: jax.Array) -> jax.Array:
+    """Numbers of each image, those of the whole batch written at their positions.
+
+    Args:
+      held: [N, ...].
+      batch: its 'index' i32[B] says where; -1 fills up a batch and is left out.
+      found: [B, ...], of this device's share of the batch.
+    """
+    found, index = lax.all_gather((found, batch["index"]), DATA, tiled=True)
+    place = jnp.where(index < 0, len(held), index)  # a position after the end is dropped
+    return held.at[place].set(found, mode="drop")
