@@ -98,7 +98,7 @@ def kills(method):
     first, *later = toy.recipe(method, **{k: v for k, v in CONFIG.items() if k != "method"})
     assert first.num_steps > 5
     starts = [((phase.name, 1), (number, 0)) for number, phase in enumerate(later, 1)]
-    return [(("train", 5), (0, 4)), *starts]
+    return [((first.name, 5), (0, 4)), *starts]
 
 
 # Each way in which phases follow one another is enough for a quick look; presets are classifiers.
