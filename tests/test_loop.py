@@ -17,7 +17,7 @@ from ltjax.methods.classifier import recipe
 def remembering(settings, info):
     """A method that keeps the accuracies of the last evaluation, and how many there were."""
     (phase,) = recipe(settings, info)
-    method = toy.method(info)
+    method = toy.method(info, network="tiny")
 
     def init(key, batch):
         return method.init(key, batch)._replace(
@@ -34,7 +34,7 @@ def remembering(settings, info):
 
 CONFIG = {
     "method": {"name": "remembering"},
-    "network": {"name": "toy"},
+    "network": {"name": "tiny"},
     "num_experts": 2,
     "batch_size": 16,
     "num_epochs": 2.0,  # of 5 steps
@@ -68,6 +68,6 @@ def test_a_method_learns_from_each_evaluation_on_the_way(tmp_path, held_out, cap
 
 def test_a_method_learns_nothing_from_the_test_split(tmp_path, held_out, monkeypatch):
     monkeypatch.setattr(datasets, "load", lambda settings: toy.splits())
-    train.run(CONFIG | {"network": {"name": "tiny"}}, workdir=str(tmp_path))
+    train.run(CONFIG, workdir=str(tmp_path))
     memory = read_state(tmp_path)["variables"]["memory"]
     np.testing.assert_array_equal(memory["count"], [0, 0])
