@@ -31,15 +31,19 @@ def independent(one: Learner, over: str = "vmap") -> Learner:
     def of_states(f):
         return f and (lambda state, batch: over_experts(lambda own: f(own, batch), over)(state))
 
+    def after_eval(memory, evaluation):
+        each = enumerate(evaluation["experts"])
+        return stack(
+            [one.after_eval(take(memory, i), evaluation | {"own": own}) for i, own in each]
+        )
+
     return Learner(
         # No convolution is computed in init (only shapes are used), so vmap is right anywhere;
         # expert i is bitwise what one.init(key[i]) gives.
         init=jax.vmap(one.init, (0, None)),
         update=over_experts(one.update, over),
         predict=of_states(one.predict),
-        after_eval=lambda memory, evaluation: over_experts(
-            lambda own: one.after_eval(own, evaluation), "unroll"
-        )(memory),
+        after_eval=after_eval,
         heads=of_states(one.heads),
         measures=of_states(one.measures),
     )

@@ -54,7 +54,9 @@ class Method(NamedTuple):
     init: Callable[[jax.Array, Batch], Variables]  # (key, batch); every leaf in its final shape
     loss: Callable[[Variables, Batch, jax.Array, jax.Array], Step]  # (.., key, progress in [0, 1])
     predict: Callable[[Variables, Batch], jax.Array]  # logits f32[B, C]
-    after_eval: Callable[[PyTree, dict], PyTree] = keep  # (memory, evaluation), on the host
+    # (memory, evaluation of the held-out part), on the host; what metrics.summary says, and under
+    # 'own' the numbers of this expert. Without a held-out part it is never called.
+    after_eval: Callable[[PyTree, dict], PyTree] = keep
     frozen: tuple[str, ...] = ()  # groups of params that stay as they are, statistics included
     # Of a network with several heads: what each of them alone says, logits f32[K, B, C].
     heads: Callable[[Variables, Batch], jax.Array] | None = None

@@ -2,9 +2,9 @@
 
 Steps are taken in calls of several, none of which goes past a place where the loop has things to
 do. The order there: update; every `log_every_steps` a line of metrics per expert; every
-`eval_every_epochs`, and at the end of a phase that another one follows, evaluate, then
-`after_eval`; every `save_every_epochs`, after an evaluation, at the end and when asked to stop,
-save. Nothing is logged or saved that is not finite.
+`eval_every_epochs`, and at the end of a phase that another one follows, evaluate, then, where that
+was on a held-out part, `after_eval`; every `save_every_epochs`, after an evaluation, at the end and
+when asked to stop, save. Nothing is logged or saved that is not finite.
 """
 
 import pathlib
@@ -184,7 +184,7 @@ class Loop:
         images = getattr(this.splits, name)
         result = self._evaluate(state, images, this.info.class_counts, this.settings.combine)
         memory = fetch(state.variables.memory)
-        if jax.tree.leaves(memory):
+        if this.splits.validation and jax.tree.leaves(memory):  # of the test split nothing learns
             memory = place(self._many.many.after_eval(memory, result), self._mesh, EXPERTS)
             state = state._replace(variables=state.variables._replace(memory=memory))
         this.log.write(self._number(done), **self._when(done), **report.for_log(name, result))

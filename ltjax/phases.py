@@ -150,7 +150,7 @@ def phase(
         learner=learner(around(on_images(method, info, settings)), optimizer, num_steps),
         num_experts=num_experts,
         num_steps=num_steps,
-        draw=_draw(settings, info, num_steps),
+        draw=draw(settings, info.labels, num_steps),
         streams=streams,
         begin=begin,
     )
@@ -171,28 +171,28 @@ def passes(
     """
     size = len(info.labels) if source == "train" else info.num_validation
     per_pass = steps_per_epoch(size, settings)
-    draw = sampling.in_order(size, settings.batch_size)
+    ordered = sampling.in_order(size, settings.batch_size)
     images = on_images(method, info, dataclasses.replace(settings, augment={"name": "none"}))
     return Phase(
         name=name,
         learner=learner(images, optax.identity(), times * per_pass),
         num_experts=settings.num_experts,
         num_steps=times * per_pass,
-        draw=lambda stream, step: draw(stream, step % per_pass),
+        draw=lambda stream, step: ordered(stream, step % per_pass),
         begin=go_on,
         source=source,
         gathers=True,
     )
 
 
-def _draw(settings, info, num_steps):
+def draw(settings: Settings, labels: np.ndarray, num_steps: int) -> Draw:
+    """The config's sampler for images with these labels i64[N], in a phase of so many steps."""
     start, sampler = choose_with_start(SAMPLERS, "sampler", **settings.sampler)
-    arguments = info.labels, settings.batch_size, num_steps
-    draw = sampler(*arguments)
+    arguments = labels, settings.batch_size, num_steps
     if not start:
-        return draw
+        return sampler(*arguments)
     first = math.ceil(round(start * num_steps, 6))  # at least `start` of the phase is through
-    return sampling.deferred(draw, sampling.instance_balanced(*arguments), first)
+    return sampling.deferred(sampler(*arguments), sampling.instance_balanced(*arguments), first)
 
 
 def network(settings: Settings, info: Info) -> Network:

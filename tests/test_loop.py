@@ -4,6 +4,7 @@ import json
 
 import jax
 import numpy as np
+import pytest
 import toy
 
 from ltjax import train
@@ -14,38 +15,45 @@ from ltjax.methods.classifier import recipe
 
 
 def remembering(settings, info):
-    """A method that keeps the accuracy of the last evaluation, and how many there were."""
+    """A method that keeps the accuracies of the last evaluation, and how many there were."""
     (phase,) = recipe(settings, info)
-    method = toy.method(info)
+    method = toy.method(info, network="tiny")
 
     def init(key, batch):
         return method.init(key, batch)._replace(
-            memory={"count": np.zeros(()), "accuracy": np.zeros(())}
+            memory={name: np.zeros(()) for name in ("count", "average", "own")}
         )
 
     def after_eval(memory, evaluation):
-        accuracy = np.asarray(evaluation["average"]["accuracy"])
-        return {"count": memory["count"] + 1, "accuracy": accuracy + 0 * memory["accuracy"]}
+        found = {name: np.float32(evaluation[name]["accuracy"]) for name in ("average", "own")}
+        return {"count": memory["count"] + 1} | found
 
     learner = toy.learner_of(method._replace(init=init, after_eval=after_eval))
     return (phase._replace(learner=learner),)
 
 
-def test_a_method_learns_from_each_evaluation_on_the_way(tmp_path, monkeypatch, capsys):
+CONFIG = {
+    "method": {"name": "remembering"},
+    "network": {"name": "tiny"},
+    "num_experts": 2,
+    "batch_size": 16,
+    "num_epochs": 2.0,  # of 5 steps
+    "eval_every_epochs": 0.6,  # at steps 3, 6 and 9
+    "compute": {"experts_over": "map"},
+}
+
+
+@pytest.fixture
+def held_out(monkeypatch):
+    """Data with a held-out part; the method is in its table."""
+    data = toy.splits()._replace(validation=toy.images([3, 3, 3, 3], seed=2))
     monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
-    held_out = toy.images([3, 3, 3, 3], seed=2)
-    monkeypatch.setattr(datasets, "load", lambda data: toy.splits()._replace(validation=held_out))
+    monkeypatch.setattr(datasets, "load", lambda settings: data)
     monkeypatch.setitem(METHODS, "remembering", remembering)
-    config = {
-        "method": {"name": "remembering"},
-        "network": {"name": "tiny"},
-        "num_experts": 2,
-        "batch_size": 16,
-        "num_epochs": 2.0,  # of 5 steps
-        "eval_every_epochs": 0.6,  # at steps 3, 6 and 9
-        "compute": {"experts_over": "map"},
-    }
-    report = train.run(config, workdir=str(tmp_path))
+
+
+def test_a_method_learns_from_each_evaluation_on_the_way(tmp_path, held_out, capsys):
+    report = train.run(CONFIG, workdir=str(tmp_path))
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     seen = [event for event in events if "validation/accuracy" in event]
     assert [event["step"] for event in seen] == [3, 6, 9]
@@ -53,5 +61,13 @@ def test_a_method_learns_from_each_evaluation_on_the_way(tmp_path, monkeypatch, 
     assert "test accuracy" not in capsys.readouterr().out  # the test split is looked at once, last
     memory = read_state(tmp_path)["variables"]["memory"]
     np.testing.assert_array_equal(memory["count"], [3, 3])
-    np.testing.assert_allclose(memory["accuracy"], seen[-1]["validation/accuracy"], rtol=1e-6)
+    np.testing.assert_allclose(memory["average"], seen[-1]["validation/accuracy"], rtol=1e-6)
+    np.testing.assert_allclose(memory["own"], seen[-1]["validation/experts"], rtol=1e-6)
     assert jax.tree.leaves(memory)[0].shape == (2,)
+
+
+def test_a_method_learns_nothing_from_the_test_split(tmp_path, held_out, monkeypatch):
+    monkeypatch.setattr(datasets, "load", lambda settings: toy.splits())
+    train.run(CONFIG, workdir=str(tmp_path))
+    memory = read_state(tmp_path)["variables"]["memory"]
+    np.testing.assert_array_equal(memory["count"], [0, 0])

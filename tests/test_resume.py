@@ -99,7 +99,7 @@ def kills(method):
     first, *later = toy.recipe(method, **{k: v for k, v in CONFIG.items() if k != "method"})
     starts = [((phase.name, 1), (number, 0)) for number, phase in enumerate(later, 1)]
     in_first = (5, 4) if first.num_steps > 5 else (3, 2)  # it may be a short one
-    return [(("train", in_first[0]), (0, in_first[1])), *starts]
+    return [((first.name, in_first[0]), (0, in_first[1])), *starts]
 
 
 # Each way in which phases follow one another is enough for a quick look; presets are classifiers.

@@ -152,11 +152,11 @@ def assert_trees_close(tree, other, atol):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=atol), tree, other)
 
 
-def method(info, frozen=()):
-    """A classifier on the toy network."""
-    network = NETWORKS["toy"](info.num_classes)
+def method(info, frozen=(), network="toy"):
+    """A classifier, by default on the toy network."""
     aim = objective(settings(), info.class_counts)
-    return on_images(classifier(network, aim, frozen=frozen), info, settings())
+    made = classifier(NETWORKS[network](info.num_classes), aim, frozen=frozen)
+    return on_images(made, info, settings())
 
 
 def learner_of(method):

@@ -12,7 +12,7 @@ one of its images, with replacement. An epoch of training is ceil(N / B) steps w
 that all train equally long.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -220,6 +220,16 @@ def each_class(labels: np.ndarray, batch_size: int) -> Draw:
     pick = _picker(labels)
     classes = np.resize(np.flatnonzero(np.bincount(labels)), batch_size)
     return lambda stream, step: pick(classes, _uniform((*stream, step), batch_size))
+
+
+def of_each_expert(draws: Sequence[Draw]) -> Draw:
+    """A sampler for each expert, taken in turn: expert e draws by the one of number e mod K."""
+
+    def draw(stream, step):
+        _, _, expert, *_ = stream
+        return draws[expert % len(draws)](stream, step)
+
+    return draw
 
 
 def deferred(draw: Draw, until_then: Draw, start: int) -> Draw:

@@ -109,6 +109,47 @@ def groups(class_counts: np.ndarray) -> dict[str, np.ndarray]:
     return {"many": many, "medium": ~many & ~few, "few": few}
 
 
+def subsets(class_counts: np.ndarray) -> np.ndarray:
+    """Classes of neighbouring size: three parts of a tail, each flatter than the whole.
+
+    Xiang et al. (LFME), ECCV 2020, with the limits of their code, where 100 is many
+    and 20 is few (unlike in `groups`). Where a part would be empty, as in CIFAR-10-LT, classes are
+    ranked by size and cut into thirds, which is ours.
+
+    Args:
+      class_counts: i64[C], C at least 3.
+
+    Returns:
+      bool[3, C], the largest classes first; every class is in one part.
+    """
+    counts = np.asarray(class_counts)
+    many, few = counts >= MANY, counts <= FEW
+    parts = np.stack([many, ~many & ~few, few])
+    if parts.any(1).all():
+        return parts
+    thirds = np.array_split(np.argsort(-counts, kind="stable"), 3)
+    return np.stack([np.isin(np.arange(len(counts)), third) for third in thirds])
+
+
+def longtailedness(class_counts: np.ndarray) -> dict[str, float]:
+    """Four measures of how uneven class sizes are; each grows with the tail.
+
+    By measures of these names Xiang et al. (LFME), ECCV 2020, show that `subsets` are flatter than
+    the whole. With shares p_j = n_j / N: 'imbalance_factor', largest / smallest; 'divergence' from
+    uniform, sum p_j log(C p_j) in nats; 'deviation', sum |p_j - 1 / C|; 'gini', the coefficient of
+    Gini. The last three are 0 for a balanced set.
+    """
+    counts = np.sort(np.asarray(class_counts, np.float64))
+    num_classes, shares = len(counts), counts / counts.sum()
+    rank = np.arange(1, num_classes + 1)
+    return {
+        "imbalance_factor": float(counts[-1] / counts[0]),
+        "divergence": float((shares * np.log(num_classes * shares)).sum()),
+        "deviation": float(np.abs(shares - 1 / num_classes).sum()),
+        "gini": float((2 * rank - num_classes - 1) @ shares / num_classes),
+    }
+
+
 def checksum(image: np.ndarray, label: np.ndarray, index: np.ndarray) -> str:
     """A fingerprint of a split: sha256 over pixels, labels and source positions, ordered by these.
 

@@ -8,6 +8,7 @@ from ltjax.methods import (
     feature_augmentation,
     finetuned,
     joint,
+    lfme,
     oltr,
 )
 from ltjax.presets import PRESETS
@@ -24,6 +25,7 @@ METHODS = {
     "feature_augmentation": feature_augmentation.recipe,
     "bbn": bbn.recipe,
     "oltr": oltr.recipe,
+    "lfme": lfme.recipe,
     **dict.fromkeys(PRESETS, classifier.recipe),
     "bag_of_tricks": cam.bag_of_tricks,
 }

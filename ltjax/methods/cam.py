@@ -13,16 +13,16 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from ltjax import phases
-from ltjax.axes import DATA, example_keys
+from ltjax.axes import example_keys
 from ltjax.choices import within
 from ltjax.data.foreground import class_map, num_generated, transform_foreground
 from ltjax.errors import UserError
 from ltjax.learner import Method, Step, Variables
 from ltjax.methods.classifier import method_for, predict_with
 from ltjax.methods.finetuned import RESAMPLERS, settled, tuned
+from ltjax.methods.gathering import written
 from ltjax.models import Network
 from ltjax.models.convolution import wide
 
@@ -150,10 +150,7 @@ def mapping(network: Network, num_images: int) -> Method:
         maps = network.maps(variables, batch["image"])  # [B, h, w, D]
         weights = variables.params["head"]["kernel"].T[batch["label"]]  # [B, D]
         found = jax.vmap(class_map)(wide(maps), weights)
-        found, index = lax.all_gather((found, batch["index"]), DATA, tiled=True)
-        # index -1 fills up the last batch; a position after the end is left out
-        place = jnp.where(index < 0, num_images, index)
-        memory = {"maps": variables.memory["maps"].at[place].set(found, mode="drop")}
+        memory = {"maps": written(variables.memory["maps"], batch, found)}
         return Step(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
 
     return Method(init, loss, predict_with(network), frozen=("backbone", "head"))

@@ -23,3 +23,16 @@ def remembering(variables: Variables, adds: PyTree) -> Step:
     """
     memory = jax.tree.map(lambda held, add: held + lax.psum(add, DATA), variables.memory, adds)
     return Step(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
+
+
+def written(held: jax.Array, batch: Batch, found: jax.Array) -> jax.Array:
+    """Numbers of each image, those of the whole batch written at their positions.
+
+    Args:
+      held: [N, ...].
+      batch: its 'index' i32[B] says where; -1 fills up a batch and is left out.
+      found: [B, ...], of this device's share of the batch.
+    """
+    found, index = lax.all_gather((found, batch["index"]), DATA, tiled=True)
+    place = jnp.where(index < 0, len(held), index)  # a position after the end is dropped
+    return held.at[place].set(found, mode="drop")

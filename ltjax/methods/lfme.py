@@ -1,0 +1,300 @@
+"""Learning from multiple experts: teachers of parts of the tail teach a student of the whole.
+
+Xiang, Ding and Han, "Learning From Multiple Experts: Self-paced Knowledge Distillation for
+Long-tailed Classification", ECCV 2020. Three networks are trained on classes of neighbouring size
+each, where the tail is flat (ltjax.data.splits.subsets). A student of all classes then follows its
+labels and, within each part, the teacher of it, for as long as that knows better; and what the
+teachers find easy counts first.
+
+The paper's experts are called teachers here: an expert of ltjax is a student, and has three
+teachers of its own, 3 e, 3 e + 1 and 3 e + 2, so that experts share nothing. Every network has an
+output for each class; those of classes that a teacher never sees are kept out of its softmax,
+which makes it a head on its classes alone.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ltjax import phases
+from ltjax.axes import DATA
+from ltjax.choices import within
+from ltjax.data import sampling, splits
+from ltjax.errors import UserError
+from ltjax.experts import best_over, over_experts
+from ltjax.learner import Method, Step, Variables, keep
+from ltjax.losses import nll
+from ltjax.methods import lessons
+from ltjax.methods.classifier import classifier, predict_with
+from ltjax.methods.gathering import one_hot_if_any, written
+from ltjax.models import Network
+from ltjax.objective import objective
+
+PARTS = ("many", "medium", "few")  # of the classes, each with its teacher
+
+
+def recipe(
+    settings,
+    info,
+    *,
+    extra_share: float = 0.6,
+    alpha: float = 0.3,
+    temperature: float = 2.0,
+    curriculum_on: str = "logits",
+) -> tuple[phases.Phase, ...]:
+    """Teachers of many, medium and few, who teach a student of all classes.
+
+    Xiang et al. (LFME), ECCV 2020. All phases have the config's network, batch size and optimiser.
+    Teachers learn by cross-entropy and the config's sampler, each on its own classes; the student
+    by the config's loss, re-weighting and schedule, and always by class-aware sampling.
+
+    Args:
+      settings: of the student.
+      info: of the training set.
+      extra_share: epochs of a teacher, as a share of config.num_epochs and on top of these; their
+        rate falls from config.schedule.lr along half a cosine. 0.6 is 120 beside 200.
+      alpha: a teacher counts in full until the student has this share of its accuracy.
+      temperature: T of what teachers say.
+      curriculum_on: "logits", as in the authors' code, or "loss", as in the paper (lessons.lesson).
+    """
+    within("config.method.extra_share", extra_share, above=0)
+    within("config.method.alpha", alpha, at_least=0, below=1)
+    within("config.method.temperature", temperature, above=0)
+    within("config.method.curriculum_on", curriculum_on, one_of=("logits", "loss"))
+    _check(settings, info, extra_share)
+    network, parts = phases.network(settings, info), splits.subsets(info.class_counts)
+    held_out, size = info.num_validation > 0, len(info.labels)
+
+    teaching = dataclasses.replace(
+        settings,
+        num_experts=len(parts) * settings.num_experts,
+        num_epochs=extra_share * settings.num_epochs,
+        schedule={
+            "name": "cosine",
+            "lr": settings.schedule["lr"],
+            "warmup_epochs": settings.schedule.get("warmup_epochs", 0),
+        },
+    )
+    teacher = classifier(network, lessons.among_own_part(parts))
+    first = phases.phase(teaching, info, teacher, teaching.num_experts, "teachers")
+    first = first._replace(draw=of_own_part(teaching, info, parts, first.num_steps))
+
+    judged = judging(network, parts, size, held_out=False)
+    passes = [phases.passes(teaching, info, judged, "confidence")]
+    if held_out:
+        judged = judging(network, parts, size, held_out=True)
+        again = phases.passes(teaching, info, judged, "accuracy", source="validation")
+        passes.append(again._replace(begin=phases.carry_on))
+
+    learning = dataclasses.replace(settings, sampler={"name": "class_aware"})
+    aim = lessons.lesson(objective(learning, info.class_counts), parts, temperature, curriculum_on)
+    over, epochs = best_over(settings.compute), settings.num_epochs
+    taught = student(network, aim, parts, size, epochs, alpha, held_out, over)
+    begin = taught_by(parts, info.labels, info.class_counts, held_out)
+    last = phases.phase(learning, info, taught, settings.num_experts, "student", begin)
+    return first, *passes, last
+
+
+def of_own_part(settings, info, parts: np.ndarray, num_steps: int) -> sampling.Draw:
+    """The config's sampler on the images of a part for each teacher; all take as many steps."""
+
+    def within_part(part):
+        rows = np.flatnonzero(part[info.labels])
+        _, labels = np.unique(info.labels[rows], return_inverse=True)
+        return sampling.among(rows, phases.draw(settings, labels, num_steps))
+
+    return sampling.of_each_expert([within_part(part) for part in parts])
+
+
+def judging(network: Network, parts: np.ndarray, num_images: int, held_out: bool) -> Method:
+    """What teachers make of images of their part; of others what is remembered is never read.
+
+    Args:
+      network: of the teachers.
+      parts: bool[L, C].
+      num_images: N, of the training set.
+      held_out: count what is right, f32[C], on the held-out part; else remember of each training
+        image how probable its class is, f32[N].
+    """
+    num_classes = parts.shape[1]
+
+    def init(key, batch):
+        zeros = {"confidence": num_images, "right": num_classes, "seen": num_classes}
+        memory = {name: jnp.zeros(size) for name, size in zeros.items()}
+        return Variables(*network.init(key, batch["image"]), memory)
+
+    def loss(variables, batch, key, progress):
+        del key, progress
+        (logits, _), _ = network.apply(variables, batch["image"], train=False)
+        logits, memory = lessons.restricted(logits, batch["label"], parts), variables.memory
+        if held_out:
+            own = one_hot_if_any(batch, num_classes)
+            right = (logits.argmax(-1) == batch["label"]).astype(own.dtype)
+            memory = _added(memory, {"right": right @ own, "seen": own.sum(0)})
+        else:
+            probability = jnp.exp(-nll(logits, batch["label"]))
+            memory = memory | {"confidence": written(memory["confidence"], batch, probability)}
+        return Step(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
+
+    return Method(init, loss, predict_with(network), frozen=("backbone", "head"))
+
+
+def taught_by(parts: np.ndarray, labels, class_counts, held_out: bool) -> phases.Begin:
+    """Let students begin with the teachers, and what these make of the images, of earlier phases.
+
+    Args:
+      parts: bool[L, C].
+      labels: i64[N].
+      class_counts: i64[C].
+      held_out: whether the teachers' accuracy was counted on a held-out part.
+    """
+    teacher_of = parts.argmax(0)  # [C]
+    num_images, num_classes = len(labels), parts.shape[1]
+    least = lessons.least_start(class_counts, parts)[labels]  # [N]
+
+    def begin(state, previous):
+        def by_student(x):
+            return x.reshape(-1, len(parts), *x.shape[1:])  # [E L, ...] -> [E, L, ...]
+
+        params, stats, judged = jax.tree.map(by_student, previous)
+        confidence = judged["confidence"][:, teacher_of[labels], np.arange(num_images)]  # [E, N]
+        start = jax.vmap(lambda own: lessons.curriculum_start(own, labels, least, num_classes))(
+            confidence
+        )
+        memory = state.variables.memory | {"teachers": Variables(params, stats), "start": start}
+        if held_out:
+            classes = np.arange(num_classes)
+            right, seen = (judged[name][:, teacher_of, classes] for name in ("right", "seen"))
+            before = memory["accuracy"]
+            found = lessons.part_accuracy(right, seen, parts, before[:, 1])
+            memory["accuracy"] = before.at[:, 1].set(found)
+        return state._replace(variables=state.variables._replace(memory=memory))
+
+    return begin
+
+
+def student(
+    network: Network,
+    aim: Callable,
+    parts: np.ndarray,
+    num_images: int,
+    num_epochs: float,
+    alpha: float,
+    held_out: bool,
+    over: str,
+) -> Method:
+    """A network that learns from labels and teachers.
+
+    How much a teacher counts follows two accuracies of its part, which the authors take on their
+    validation set after each epoch. With a held-out part of the training set so do we, at each
+    evaluation. Without one, both are counted on the training batches of each epoch, in which
+    classes are equally frequent: the student's among all classes, the teacher's on the same images.
+
+    Args:
+      network: of student and teachers.
+      aim: as lessons.lesson makes it.
+      parts: bool[L, C].
+      num_images: N, of the training set; an epoch of counting is that many.
+      num_epochs: of the phase.
+      alpha: as in lessons.teacher_weight.
+      held_out: whether accuracies are those of a held-out part.
+      over: how the teachers are compiled; see ltjax.experts.over_experts.
+    """
+    num_parts, num_classes = parts.shape
+    teacher_of = jnp.asarray(parts.argmax(0))
+
+    def says(teacher):
+        return lambda image: network.apply(teacher, image, train=False)[0][0]
+
+    def init(key, batch):
+        params, stats = network.init(key, batch["image"])
+        each = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_parts, *x.shape)), (params, stats))
+        memory = {
+            "teachers": Variables(*each),
+            "start": jnp.ones(num_images),
+            # of the student, of the teachers; as long as nothing is counted, they know better
+            "accuracy": jnp.repeat(jnp.array([[0.0], [1.0]]), num_parts, axis=1),
+        }
+        if not held_out:
+            memory |= {"right": jnp.zeros((2, num_classes)), "seen": jnp.zeros(num_classes)}
+        return Variables(params, stats, memory)
+
+    def loss(variables, batch, key, progress):
+        image, label, memory = batch["image"], batch["label"], variables.memory
+        (logits, _), stats = network.apply(variables, image, train=True)
+        teachers = over_experts(lambda own: says(own)(image), over)(memory["teachers"])  # [L, B, C]
+        epoch = jnp.floor(progress * num_epochs + 1e-4) + 1  # rounding may fall short of a whole
+        ease = lessons.curriculum(memory["start"][batch["index"]], epoch, num_epochs)  # [B]
+        counts_for = lessons.teacher_weight(*memory["accuracy"], alpha)  # [L]
+        values, weights = aim(logits, label, ease, teachers, counts_for, key, progress)
+
+        right = (logits.argmax(-1) == label).astype(values.dtype)
+        if not held_out:
+            own_teacher = teachers[teacher_of[label], jnp.arange(len(label))]  # [B, C]
+            knows = lessons.restricted(own_teacher, label, parts).argmax(-1) == label
+            memory = _counted(memory, jnp.stack([right, knows]), label)
+        metrics = {"accuracy": right, "curriculum": ease}
+        metrics |= {f"teacher_{part}": w for part, w in zip(PARTS, counts_for, strict=True)}
+        return Step(values, weights, stats, memory, metrics)
+
+    def _counted(memory, right, label):
+        own = jax.nn.one_hot(label, num_classes, dtype=right.dtype)
+        memory = _added(memory, {"right": right @ own, "seen": own.sum(0)})
+        is_whole = memory["seen"].sum() >= num_images
+        now = lessons.part_accuracy(memory["right"], memory["seen"], parts, memory["accuracy"])
+        return memory | {
+            "accuracy": jnp.where(is_whole, now, memory["accuracy"]),
+            "right": jnp.where(is_whole, 0, memory["right"]),
+            "seen": jnp.where(is_whole, 0, memory["seen"]),
+        }
+
+    def after_eval(memory, evaluation):
+        per_class = evaluation["own"]["per_class"]  # None: no image of the class
+        seen = np.array([accuracy is not None for accuracy in per_class], np.float32)
+        right = np.array([accuracy or 0 for accuracy in per_class], np.float32)
+        of_student, of_teachers = memory["accuracy"]
+        now = lessons.part_accuracy(right, seen, parts, of_student)
+        return memory | {"accuracy": jnp.stack([now, of_teachers])}
+
+    return Method(init, loss, predict_with(network), after_eval if held_out else keep)
+
+
+def _added(memory, adds):
+    """The memory with what the whole batch has seen added to it."""
+    adds = lax.psum(adds, DATA)
+    return memory | {name: memory[name] + add for name, add in adds.items()}
+
+
+def _check(settings, info, extra_share):
+    name = settings.method["name"]
+    if info.num_classes < len(PARTS):
+        raise UserError(
+            f"config.method.name is {name!r}, which cuts the classes into {len(PARTS)} parts; "
+            f"{settings.data.name!r} has only {info.num_classes}."
+        )
+    if settings.mixing["name"] != "none":
+        raise UserError(
+            f"config.mixing.name is {settings.mixing['name']!r}, but in {name!r} every image has a "
+            f"weight and teachers of its own; use --config.mixing.name=none."
+        )
+    if settings.share.order:
+        raise UserError(
+            f"config.share.order is True, but the teachers of {name!r} see images of different "
+            f"classes; leave it False."
+        )
+    if extra_share * settings.num_epochs <= 1:
+        raise UserError(
+            f"config.method.extra_share is {extra_share:g} of {settings.num_epochs:g} epochs; the "
+            f"teachers' rate falls to 0 in their last, so they need more than one. Choose a larger "
+            f"share, or more of config.num_epochs."
+        )
+    if info.num_validation and not settings.eval_every_epochs:
+        raise UserError(
+            "config.data.validation is given, on which the student is compared to its teachers at "
+            "each evaluation, but there is none: set --config.eval_every_epochs=1, as the authors "
+            "do, or leave config.data.validation 0."
+        )
