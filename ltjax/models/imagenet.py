@@ -64,23 +64,30 @@ class ResNet(nn.Module):
     He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, Table 1; blocks that
     change the shape have a projection as their shortcut (option B). Images of any size: from the
     authors' 224 x 224 the last stage is 7 x 7, all of which is averaged; from 32 x 32 it is 1 x 1.
+
+    It may also be a part of one: fewer stages leave out the last, and with `first` above 1 it
+    begins with that stage and reads the maps of the one before.
     """
 
     convs: Callable[[int, int], tuple[Conv, ...]]  # basic, bottleneck or resnext_32x4d
-    blocks: tuple[int, ...]  # of each stage
+    blocks: tuple[int, ...]  # of each of its stages
     form: str = "winograd"  # of 3x3 convolutions; see ltjax.models.layers.conv_sums
+    widths: tuple[int, ...] = WIDTHS  # of its stages
+    first: int = 1  # of its stages; stem and pooling are before stage 1
 
     @nn.compact
-    def __call__(self, image, train):
+    def __call__(self, x, train):
         """(image [B, H, W, channels], train) -> maps [B, h, w, D], D = 512 (basic) or 2048."""
-        stem = Conv(WIDTHS[0], 7, stride=2)
-        y, a, c = _conv_norm(stem, self.form, "stem")(image, None, None, train)
-        x = add_relu(y, a, c, None, form=self.form)
-        x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # padded with -inf
-        for stage, (width, blocks) in enumerate(zip(WIDTHS, self.blocks, strict=True)):
+        if self.first == 1:
+            stem = Conv(self.widths[0], 7, stride=2)
+            y, a, c = _conv_norm(stem, self.form, "stem")(x, None, None, train)
+            x = add_relu(y, a, c, None, form=self.form)
+            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # padded with -inf
+        stages = zip(self.widths, self.blocks, strict=True)
+        for stage, (width, blocks) in enumerate(stages, self.first):
             for block in range(blocks):
-                convs = self.convs(width, 2 if stage > 0 and block == 0 else 1)
-                x = Block(convs, self.form, name=f"stage{stage + 1}_block{block}")(x, train)
+                convs = self.convs(width, 2 if stage > 1 and block == 0 else 1)
+                x = Block(convs, self.form, name=f"stage{stage}_block{block}")(x, train)
         return x
 
 

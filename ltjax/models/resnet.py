@@ -11,21 +11,26 @@ class CifarResNet(nn.Module):
     He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2: 6 n + 2
     layers with n blocks a stage, so n = 5 is ResNet-32. Shortcuts have no parameters (option A).
     Initialisation as in LDAM-DRW's code, from which the field took its backbone.
+
+    It may also be a part of one: fewer widths leave out the last stages, and with `first` above 1
+    it begins with that stage and reads the maps of the one before.
     """
 
     blocks_per_stage: int
-    widths: tuple[int, ...] = (16, 32, 64)
+    widths: tuple[int, ...] = (16, 32, 64)  # of its stages
     form: str = "winograd"  # of convolutions; see ltjax.models.layers.conv_sums
+    first: int = 1  # of its stages; the stem is before stage 1
 
     @nn.compact
-    def __call__(self, image, train):
+    def __call__(self, x, train):
         """(image [B, H, W, channels], train) -> feature maps [B, H / 4, W / 4, widths[-1]]."""
-        y, a, c = ConvNorm(self.widths[0], form=self.form, name="stem")(image, None, None, train)
-        x = add_relu(y, a, c, None, form=self.form)
-        for stage, width in enumerate(self.widths):
+        if self.first == 1:
+            y, a, c = ConvNorm(self.widths[0], form=self.form, name="stem")(x, None, None, train)
+            x = add_relu(y, a, c, None, form=self.form)
+        for stage, width in enumerate(self.widths, self.first):
             for block in range(self.blocks_per_stage):
-                stride = 2 if stage > 0 and block == 0 else 1
-                name = f"stage{stage + 1}_block{block}"
+                stride = 2 if stage > 1 and block == 0 else 1
+                name = f"stage{stage}_block{block}"
                 x = Block(width, stride, self.form, name=name)(x, train)
         return x
 
