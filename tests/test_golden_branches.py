@@ -32,7 +32,7 @@ def place(name, first):
         leaf = LEAVES["bn" if layer[0].startswith("bn") else "conv"][leaf]
         return "backbone", ("stem", leaf), None
     stage = int(layer[0][len("layer")])
-    *branch, block, kind, number = [*layer[1:], ""][: 4 if stage >= first else 3]
+    branch, (block, kind, *_) = (layer[1:2], layer[2:]) if stage >= first else ([], layer[1:])
     is_norm = kind.startswith("bn") or (kind == "downsample" and layer[-1] == "1")
     leaf = LEAVES["bn" if is_norm else "conv"][leaf]
     kind = "projection" if kind == "downsample" else kind.replace("bn", "conv")

@@ -1,6 +1,6 @@
 """The table of methods: name -> recipe(settings, info, **options) -> tuple of phases."""
 
-from ltjax.methods import cam, classifier, decoupled, finetuned, joint
+from ltjax.methods import cam, classifier, decoupled, finetuned, joint, ride
 from ltjax.presets import PRESETS
 
 METHODS = {
@@ -14,4 +14,5 @@ METHODS = {
     "cam": cam.recipe,
     **dict.fromkeys(PRESETS, classifier.recipe),
     "bag_of_tricks": cam.bag_of_tricks,
+    "ride": ride.recipe,
 }

@@ -18,6 +18,12 @@ from ltjax.models.layers import kaiming_normal
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
+def unit(x: jax.Array, axis: int) -> jax.Array:
+    """x / |x| along an axis; norms are at least 1e-12."""
+    # The square is clamped, not the norm: sqrt has no gradient at zero.
+    return x * lax.rsqrt(jnp.maximum((x * x).sum(axis, keepdims=True), 1e-24))
+
+
 class Linear(nn.Module):
     """z = x W + b; b starts as uniform(+-1/sqrt(D)), W by default as Kaiming normal."""
 
@@ -47,8 +53,8 @@ class Cosine(nn.Module):
     def __call__(self, features):
         """features [B, D] -> logits [B, C]."""
         shape = (features.shape[-1], self.num_classes)
-        kernel = self.param("kernel", lambda *args: _unit(_uniform(1.0)(*args), axis=0), shape)
-        return self.scale * (_unit(features, axis=1) @ _unit(kernel, axis=0))
+        kernel = self.param("kernel", lambda *args: unit(_uniform(1.0)(*args), axis=0), shape)
+        return self.scale * (unit(features, axis=1) @ unit(kernel, axis=0))
 
 
 HEADS = {"linear": Linear, "cosine": Cosine}
@@ -59,8 +65,3 @@ def _uniform(limit):
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
         key, shape, dtype, -limit, limit
     )
-
-
-def _unit(x, axis):
-    # The square is clamped, not the norm: sqrt has no gradient at zero.
-    return x * lax.rsqrt(jnp.maximum((x * x).sum(axis, keepdims=True), 1e-24))
