@@ -12,7 +12,7 @@ from test_golden_resnet32 import on_one_device, worst
 
 from ltjax import optim
 from ltjax.learner import Variables
-from ltjax.methods import ride
+from ltjax.methods import ride, routing
 from ltjax.methods.heads import many_headed
 from ltjax.models import Network, router
 from ltjax.objective import objective
@@ -178,7 +178,7 @@ def test_the_router_is_the_authors():
     image = jnp.asarray(file["x"].transpose(0, 2, 3, 1), jnp.float64)
     variables = variables._replace(params=variables.params | {"router": gates_of(file)})
     counts = np.array([1e6, 2e6, 3e6])
-    method = ride.routed(network, 3, top_k, counts, float(file["hp/pos_weight"]))
+    method = routing.routed(network, 3, top_k, counts, float(file["hp/pos_weight"]))
     batch = {"image": image, "label": label}
 
     def everything(variables):
@@ -192,7 +192,7 @@ def test_the_router_is_the_authors():
         trained = jax.value_and_grad(mean, has_aux=True)(variables.params["router"])
         return (
             trained,
-            (logits, gates, ride.needed(logits, label)),
+            (logits, gates, routing.needed(logits, label)),
             (method.predict(variables, batch), method.measures(variables, batch)),
         )
 

@@ -13,7 +13,8 @@ from ltjax.choices import choose
 from ltjax.errors import UserError
 from ltjax.experts import take
 from ltjax.learner import Variables
-from ltjax.methods import METHODS, ride
+from ltjax.methods import METHODS, ride, routing
+from ltjax.methods.heads import branched
 from ltjax.phases import Info
 from ltjax.settings import Compute
 
@@ -108,10 +109,10 @@ def test_temperatures_are_one_for_the_largest_class_and_all_without_gamma():
 
 def test_an_image_uses_heads_until_a_gate_stops_it():
     gates = np.array([[1.0, -1.0, 1.0, -1.0], [1.0, 1.0, -1.0, -1.0]])  # [K - 1, B]
-    used = ride.heads_used(gates)
+    used = routing.heads_used(gates)
     np.testing.assert_array_equal(used, [3, 1, 2, 1])
     logits = jnp.asarray(RNG.normal(size=(3, 4, 5)))
-    routed = ride.routed_logits(logits, used)
+    routed = routing.routed_logits(logits, used)
     for i, number in enumerate([3, 1, 2, 1]):
         np.testing.assert_allclose(routed[i], logits[:number, i].mean(0), rtol=1e-6)
 
@@ -124,7 +125,7 @@ def test_a_gate_should_open_where_the_heads_so_far_are_wrong_and_more_are_right(
         [[one, two, two, two], [one, two, two, [0.0, 9.0]], [one, one, two, [9.0, 0.0]]]
     )
     logits[0, 3] = [1.0, 0.0]
-    needed = ride.needed(jnp.asarray(logits), jnp.zeros(4, int))
+    needed = routing.needed(jnp.asarray(logits), jnp.zeros(4, int))
     np.testing.assert_array_equal(needed, [[False, True, False, False], [False, True, False, True]])
 
 
@@ -148,8 +149,8 @@ def test_the_router_learns_alone_and_begins_with_the_trained_heads():
 
 @pytest.mark.slow
 def test_the_student_learns_from_the_frozen_teacher():
-    teacher, student, routing = phases_of(distill=True, teacher_heads=4)
-    assert [phase.name for phase in (teacher, student, routing)] == ["teacher", "train", "routing"]
+    teacher, student, last = phases_of(distill=True, teacher_heads=4)
+    assert [phase.name for phase in (teacher, student, last)] == ["teacher", "train", "routing"]
     taught, _ = toy.Trainer(teacher, 2).steps(2)
     ours = toy.Trainer(student, 2)
     begun = student.begin(ours.init(), taught.variables)
@@ -186,8 +187,8 @@ def test_what_ride_costs_on_cifar_100_is_what_its_authors_say():
 
 def test_an_image_is_charged_for_the_branches_and_gates_that_it_meets():
     plain = dataclasses.replace(toy.settings(), compute=Compute(convolution="plain"))
-    networks = [ride.branched(plain, toy.info(), k, True) for k in (1, 2, 3)]
-    one, two, three = ride.multiply_adds(networks, toy.info(), top_k=4).tolist()
+    networks = [branched(plain, toy.info(), k, True) for k in (1, 2, 3)]
+    one, two, three = routing.multiply_adds(networks, toy.info(), top_k=4).tolist()
     gate = 6 * 16 + 16 + 4
     branch = 4 * 4 * 9 * (4 * 6 + 6 * 6) + 6 * 4  # two convolutions of 4 x 4 outputs, a head
     assert (two - one, three - two) == (branch + gate, branch)

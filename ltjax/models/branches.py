@@ -1,7 +1,7 @@
 """Networks that branch: one trunk of early stages, then K copies of the late ones with their heads.
 
 The topology of RIDE (Wang et al., "Long-tailed Recognition by Routing Diverse Distribution-Aware
-Experts", ICLR 2021, section 3), which SADE and BalPoE took over. What the papers call experts are
+Experts", ICLR 2021), which SADE and BalPoE took over. What the papers call experts are
 heads here: they share the trunk, so they are not independent. `BRANCHED` has a row for each network
 of NETWORKS that can branch.
 """

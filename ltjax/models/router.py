@@ -1,6 +1,6 @@
 """RIDE's router: after each branch but the last, a gate that says whether an image needs the next.
 
-Wang et al., ICLR 2021, section 3.3 ("expert assignment"), as in the authors' code.
+Wang et al., ICLR 2021 ("expert assignment"), as in the authors' code.
 """
 
 import flax.linen as nn
