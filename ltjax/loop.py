@@ -72,7 +72,7 @@ class Loop:
         many = independent(phase.learner, best_over(settings.compute))
         self._many = sharded(many, self._mesh, self._feed.load)
         self._evaluate = evaluator(many.predict, self._mesh, settings.eval_batch_size)
-        self._per_epoch = steps_per_epoch(len(this.info.labels), settings)
+        self._per_epoch = steps_per_epoch(len(this.info.labels), phase)
         self._log_every = settings.log_every_steps
         self._eval_every = 0 if phase.gathers else self._steps(settings.eval_every_epochs)
         self._save_every = self._steps(settings.save_every_epochs)
@@ -108,7 +108,7 @@ class Loop:
         """
         this, phase, settings = self.this, self.phase, self.this.settings
         arrays = place(self._feed.arrays, self._mesh, WHOLE)
-        images_per_step = phase.num_experts * settings.batch_size
+        images_per_step = phase.num_experts * phase.batch_size
         speed = Speed(images_per_step)
         began, metrics, compiled = time.perf_counter(), None, set()
         every = [n for n in (self._log_every, self._eval_every, self._save_every) if n]

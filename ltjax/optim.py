@@ -105,7 +105,12 @@ def step(
 
 
 def cosine(
-    num_epochs: float, steps_per_epoch: int, *, lr: float, warmup_epochs: int = 0
+    num_epochs: float,
+    steps_per_epoch: int,
+    *,
+    lr: float,
+    warmup_epochs: int = 0,
+    ahead: bool = True,
 ) -> Schedule:
     """Fall from lr to 0 along half a cosine: lr (1 + cos(pi e / E)) / 2 in epoch e = 1..E.
 
@@ -117,10 +122,12 @@ def cosine(
       steps_per_epoch: updates in one epoch.
       lr: the highest learning rate, above 0.
       warmup_epochs: the rate is also multiplied by e / warmup_epochs in the first epochs.
+      ahead: False steps it at the end of each epoch, as RIDE's code: e - 1 in place of e, so the
+        first epoch has lr.
     """
     _check_rate(lr, warmup_epochs)
     epochs = math.ceil(num_epochs)
-    if epochs < 2:
+    if ahead and epochs < 2:
         raise UserError(
             f"config.num_epochs is {num_epochs:g}; the cosine schedule has rate 0 in its last "
             f"epoch, so it needs more than one. Choose more, or --config.schedule.name=step."
@@ -128,7 +135,7 @@ def cosine(
 
     def schedule(count):
         epoch = count // steps_per_epoch  # from 0
-        falling = (1 + jnp.cos(jnp.pi * (epoch + 1) / epochs)) / 2
+        falling = (1 + jnp.cos(jnp.pi * (epoch + ahead) / epochs)) / 2
         return _warmup(epoch, warmup_epochs) * lr * falling
 
     return lambda count: schedule(jnp.asarray(count))

@@ -96,10 +96,15 @@ class Phase(NamedTuple):
     source: str = "train"  # what is drawn from; or "validation"; or "test", whose labels are hidden
     gathers: bool = False  # it gathers something, and predicts nothing before it is complete
 
+    @property
+    def batch_size(self) -> int:
+        """Images of a step and expert; a phase may have another than the config's."""
+        return len(self.draw((0, 0, 0), 0))
 
-def steps_per_epoch(num_images: int, settings: Settings) -> int:
+
+def steps_per_epoch(num_images: int, batch: Settings | Phase) -> int:
     """Updates in one epoch, ceil(N / B): the count of the authors' loaders (LDAM-DRW)."""
-    return math.ceil(num_images / settings.batch_size)
+    return math.ceil(num_images / batch.batch_size)
 
 
 def phase(

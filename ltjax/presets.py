@@ -19,6 +19,7 @@ class Preset(NamedTuple):
     about: str  # what it does, and its source
     config: dict[str, dict]  # group -> its fields
     on: Mapping[str, dict[str, dict]] = MappingProxyType({})  # data set -> what differs there
+    may_change: tuple[str, ...] = ()  # groups in which another choice may be named
 
 
 _EFFECTIVE = {"name": "effective_number", "beta": 0.9999}
@@ -122,6 +123,12 @@ PRESETS = {
         "Softer targets for larger classes. Zhong et al. (MiSLAS), CVPR 2021.",
         {"loss": {"name": "label_aware_smoothing"}},
     ),
+    # several heads
+    "ride": Preset(
+        "Diverse heads on one trunk, as many as an image needs. Wang et al. (RIDE), ICLR 2021.",
+        {"loss": {"name": "ldam"}, "network": {"head": "cosine"}, **_DRW},
+        may_change=("loss", "reweight"),
+    ),
     # deep ensembles (Lakshminarayanan et al., NeurIPS 2017) with something in common: ablations
     "same_init": Preset(
         "Experts that begin alike. An ablation of deep ensembles, NeurIPS 2017.",
@@ -174,6 +181,8 @@ def with_preset(config: Mapping[str, Any]) -> dict[str, Any]:
             continue  # an error, and said where types are checked
         means = group.get("name")
         if means and given.get("name", means) != means:
+            if field in preset.may_change:
+                continue
             raise UserError(
                 f"config.{field}.name is {given['name']!r}, but config.method.name={name!r} means "
                 f"{means!r}; leave one of them out (method=classifier takes any)."

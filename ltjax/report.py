@@ -49,7 +49,9 @@ def describe(
         },
         "splits": results,
         "steps": steps,
-        "epochs": steps / steps_per_epoch(len(splits.train.label), settings),
+        "epochs": sum(
+            phase.num_steps / steps_per_epoch(len(splits.train.label), phase) for phase in recipe
+        ),
         "cost": {
             **_network_cost(splits, recipe[-1]),
             "train_seconds": seconds,

@@ -18,7 +18,9 @@ from ltjax.experts import seeded_keys, stack, take
 from ltjax.methods import METHODS
 from ltjax.presets import PRESETS
 
-NETWORK = {method: "tiny" if method in PRESETS else "toy" for method in METHODS}
+# Presets that are more than a classifier of these choices.
+OWN = {"ride"}
+NETWORK = {method: "tiny" if method in PRESETS.keys() - OWN else "toy" for method in METHODS}
 
 
 def phases_of(method):
@@ -32,12 +34,12 @@ def trainer(phase, num_experts, shape=(1, 1), over="map"):
     return Trainer(phases_of(method)[number], num_experts, shape, over)
 
 
-# Where there is a second phase, the first is that of "classifier".
+# Where there is a second phase, the first is that of "classifier", but for OWN.
 PHASES = [
     (method, number)
     for method, length in {method: len(phases_of(method)) for method in METHODS}.items()
     for number in range(length)
-    if number or length == 1
+    if number or length == 1 or method in OWN
 ]
 # Enough for a quick look: a pass that gathers and moved images are both in "cam".
 QUICK = {"classifier", "joint", "cam"}

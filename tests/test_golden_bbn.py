@@ -18,7 +18,7 @@ from ltjax.data.splits import long_tailed_counts
 from ltjax.learner import Variables
 from ltjax.methods import bbn
 from ltjax.models import classifier_network
-from ltjax.models.branched import Branched
+from ltjax.models.bilateral import Bilateral
 from ltjax.models.heads import Linear
 from ltjax.models.resnet import CifarResNet
 
@@ -56,7 +56,7 @@ def images(file, which):
 
 
 def network():
-    return classifier_network(CifarResNet(5), Linear(10)).branched(bbn.BRANCHES)
+    return classifier_network(CifarResNet(5), Linear(10)).bilateral(bbn.BRANCHES)
 
 
 def test_features_and_predictions_are_the_authors():
@@ -144,7 +144,7 @@ def test_both_passes_their_gradients_and_statistics_are_the_authors():
 
 def test_the_mixed_loss_and_its_gradient_are_the_authors():
     file = golden("bbn_mixed_loss")
-    stub = Branched(
+    stub = Bilateral(
         init=None,
         features=lambda variables, image, names, train: ([image], {}),
         logits=lambda variables, features: variables.params["logits"],

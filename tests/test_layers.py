@@ -18,8 +18,17 @@ FLOORS = [
     ["learner", "optim", "models", "data.datasets", "data.foreground"],
     ["data.builders", "data.policies"],
     ["data.splits", "data.sampling", "data.images", "losses", "metrics", "settings"],
-    ["reweighting"],
-    ["choices", "axes", "kernels", "memory", "compilation", "presets", "data.operations"],
+    ["reweighting", "data.cycles"],
+    [
+        "choices",
+        "axes",
+        "kernels",
+        "memory",
+        "compilation",
+        "presets",
+        "data.operations",
+        "data.draws",
+    ],
     ["errors"],
 ]
 

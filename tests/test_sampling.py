@@ -113,6 +113,19 @@ def test_class_aware_sampling_visits_all_classes_and_images_before_one_comes_aga
     assert len({tuple(cycle) for cycle in tail}) == 8
 
 
+def test_class_cycles_draw_classes_alike_and_all_images_of_one_before_any_again():
+    rows = draws("class_cycle", 25, 120)  # 30 epochs of 100 draws
+    rows = rows.ravel()
+    np.testing.assert_allclose(np.bincount(LABELS[rows]) / rows.size, 1 / 3, atol=0.045)
+    for c, count in enumerate(COUNTS):
+        own = rows[LABELS[rows] == c]
+        cycles = own[: len(own) // count * count].reshape(-1, count)
+        assert all(len(set(cycle)) == count for cycle in cycles)
+        assert len(cycles) == len({tuple(cycle) for cycle in cycles}) > 1
+    late = SAMPLERS["class_cycle"](LABELS, 25, 120)
+    np.testing.assert_array_equal(late(STREAM, 117), rows.reshape(120, 25)[117])  # as a resumed run
+
+
 def test_deferred_sampling_is_instance_balanced_until_it_sets_in():
     plain, late = (SAMPLERS[name](LABELS, 25, 8) for name in ("instance_balanced", "reversed"))
     draw = sampling.deferred(late, plain, start=6)

@@ -18,6 +18,7 @@ from ltjax.loop import drawn_from
 from ltjax.methods import METHODS
 from ltjax.methods.classifier import classifier
 from ltjax.models import NETWORKS, classifier_network
+from ltjax.models.branches import BRANCHED, branched
 from ltjax.models.heads import HEADS
 from ltjax.models.resnet import CifarResNet
 from ltjax.objective import objective
@@ -32,6 +33,14 @@ CLASS_COUNTS = np.array([40, 20, 10, 5])
 def network(num_classes, form="winograd", *, head: str = "linear"):
     """Five convolutions, one of them strided: all kinds of layers, and soon compiled."""
     return classifier_network(CifarResNet(1, (4, 8), form), HEADS[head](num_classes))
+
+
+def branching(
+    num_classes, form="winograd", num_heads=3, reduced=True, each=jax.vmap, *, head: str = "linear"
+):
+    """The same, branching before the strided convolution."""
+    trunk, branch = CifarResNet(1, (4, 8), form).split(1, (4, 6 if reduced else 8))
+    return branched(trunk, branch, HEADS[head](num_classes), num_heads, each)
 
 
 class Tiny(nn.Module):
@@ -51,6 +60,7 @@ def tiny(num_classes, form="winograd", *, head: str = "linear"):
 
 NAMES = {"toy": network, "tiny": tiny}  # of networks for tests
 NETWORKS |= NAMES
+BRANCHED["toy"] = branching
 
 
 def images(counts, seed=0):

@@ -2,8 +2,7 @@
 
 A row of SAMPLERS makes a Draw: a pure function of (seed, phase, expert) and the step, through a
 counter-based generator. So resuming needs no iterator state, every host computes the same small
-table, and every expert draws its own order. Only raw bits of the generator are used, because NumPy
-promises those never to change.
+table, and every expert draws its own order.
 
 There are two families. Some go through epochs, shuffled and cut into batches end to end, so that
 all batches are full and no image is dropped. (The authors' loaders end each epoch with a smaller
@@ -12,22 +11,21 @@ one of its images, with replacement. An epoch of training is ceil(N / B) steps w
 that all train equally long.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ltjax import reweighting
 from ltjax.choices import within
-
-Stream = tuple[int, ...]  # (seed, phase, expert)
-Draw = Callable[[Stream, int], np.ndarray]  # (stream, step) -> i64[B], positions in the labels
+from ltjax.data.cycles import class_aware, class_cycle
+from ltjax.data.draws import Draw, end_to_end, shuffle, uniform
 
 
 def instance_balanced(labels: np.ndarray, batch_size: int, num_steps: int) -> Draw:
     """Every image equally often: shuffled epochs, without replacement."""
     del num_steps
     size = len(labels)
-    return _end_to_end(batch_size, size, lambda *key: _shuffle(key, size))
+    return end_to_end(batch_size, size, lambda *key: shuffle(key, size))
 
 
 def power(labels: np.ndarray, batch_size: int, num_steps: int, *, q: float) -> Draw:
@@ -118,11 +116,11 @@ def over_sampling(labels: np.ndarray, batch_size: int, num_steps: int) -> Draw:
 
     def epoch(*key):
         rows = np.concatenate(
-            [np.arange(len(labels)), pick(missing, _uniform((*key, 1), len(missing)))]
+            [np.arange(len(labels)), pick(missing, uniform((*key, 1), len(missing)))]
         )
-        return rows[_shuffle(key, size)]
+        return rows[shuffle(key, size)]
 
-    return _end_to_end(batch_size, size, epoch)
+    return end_to_end(batch_size, size, epoch)
 
 
 def under_sampling(
@@ -141,48 +139,12 @@ def under_sampling(
 
     def epoch(*key):
         *stream, _ = key
-        order = _shuffle((*key, 1) if anew else (*stream, 0, 1), len(labels))
+        order = shuffle((*key, 1) if anew else (*stream, 0, 1), len(labels))
         order = order[np.argsort(labels[order], kind="stable")]  # by class, shuffled within
         rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return order[rank < smallest][_shuffle(key, size)]
+        return order[rank < smallest][shuffle(key, size)]
 
-    return _end_to_end(batch_size, size, epoch)
-
-
-def class_aware(
-    labels: np.ndarray, batch_size: int, num_steps: int, *, images_per_class: int = 4
-) -> Draw:
-    """Class after class in shuffled order, a few images of each from a cycle of its own.
-
-    Shen et al., ECCV 2016, as Kang et al. (Decoupling), ICLR 2020, use it for re-training: all
-    classes are visited before one comes again, and all images of a class before one comes again.
-    """
-    del num_steps
-    within("config.sampler.images_per_class", images_per_class, at_least=1)
-    counts = np.bincount(labels)
-    classes = np.flatnonzero(counts)
-    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
-    cycles: dict[tuple, np.ndarray] = {}  # the latest of each class
-
-    def cycle(stream, number, label):
-        held = cycles.get((*stream, label))
-        if held is None or held[0] != number:
-            order = by_class[label][_shuffle((*stream, number, 2, label), counts[label])]
-            cycles[*stream, label] = held = number, order
-        return held[1]
-
-    def visit(*key):
-        *stream, number = key
-        turns = range(number * images_per_class, (number + 1) * images_per_class)
-        return np.array(
-            [
-                cycle(stream, i // counts[label], label)[i % counts[label]]
-                for label in classes[_shuffle(key, len(classes))]
-                for i in turns
-            ]
-        )
-
-    return _end_to_end(batch_size, len(classes) * images_per_class, visit)
+    return end_to_end(batch_size, size, epoch)
 
 
 SAMPLERS = {
@@ -191,6 +153,7 @@ SAMPLERS = {
     "square_root": square_root,
     "class_balanced": class_balanced,
     "class_aware": class_aware,
+    "class_cycle": class_cycle,
     "progressively_balanced": progressively_balanced,
     "reversed": reversed_,
     "effective_number": effective_number,
@@ -219,7 +182,7 @@ def each_class(labels: np.ndarray, batch_size: int) -> Draw:
     """One random image of every class, then of the first classes again until the batch is full."""
     pick = _picker(labels)
     classes = np.resize(np.flatnonzero(np.bincount(labels)), batch_size)
-    return lambda stream, step: pick(classes, _uniform((*stream, step), batch_size))
+    return lambda stream, step: pick(classes, uniform((*stream, step), batch_size))
 
 
 def of_each_expert(draws: Sequence[Draw]) -> Draw:
@@ -255,7 +218,7 @@ def _by_class(labels, batch_size, probabilities) -> Draw:
     pick = _picker(labels)
 
     def draw(stream, step):
-        u = _uniform((*stream, step), 2 * batch_size)
+        u = uniform((*stream, step), 2 * batch_size)
         edges = np.cumsum(probabilities(step))
         label = np.minimum(np.searchsorted(edges, u[:batch_size], side="right"), len(edges) - 1)
         return pick(label, u[batch_size:])
@@ -273,33 +236,3 @@ def _picker(labels):
         return by_class[first[label] + (u * counts[label]).astype(np.int64)]
 
     return pick
-
-
-def _end_to_end(batch_size, size, epoch) -> Draw:
-    """Batches cut from one endless row of epochs, epoch(*stream, number) -> i64[size]."""
-    latest: dict[tuple, tuple[int, np.ndarray]] = {}
-
-    def draw(stream, step):
-        row = np.arange(step * batch_size, (step + 1) * batch_size)
-        out = np.empty(batch_size, np.int64)
-        for number in np.unique(row // size).tolist():
-            if latest.get(stream, (None,))[0] != number:
-                latest[stream] = number, epoch(*stream, number)
-            here = row // size == number
-            out[here] = latest[stream][1][row[here] % size]
-        return out
-
-    return draw
-
-
-def _shuffle(key: tuple[int, ...], size: int) -> np.ndarray:
-    return np.argsort(_bits(key, size), kind="stable")
-
-
-def _bits(key: tuple[int, ...], num: int) -> np.ndarray:
-    return np.random.Philox(np.random.SeedSequence(key)).random_raw(num)
-
-
-def _uniform(key: tuple[int, ...], num: int) -> np.ndarray:
-    """f64[num] in [0, 1)."""
-    return (_bits(key, num) >> np.uint64(11)) * 2.0**-53

@@ -10,6 +10,7 @@ from ltjax.methods import (
     joint,
     lfme,
     oltr,
+    ride,
 )
 from ltjax.presets import PRESETS
 
@@ -28,4 +29,5 @@ METHODS = {
     "lfme": lfme.recipe,
     **dict.fromkeys(PRESETS, classifier.recipe),
     "bag_of_tricks": cam.bag_of_tricks,
+    "ride": ride.recipe,
 }

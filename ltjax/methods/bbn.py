@@ -17,7 +17,7 @@ from ltjax import phases
 from ltjax.data import sampling
 from ltjax.errors import UserError
 from ltjax.learner import Method, Step, Variables
-from ltjax.models.branched import Branched
+from ltjax.models.bilateral import Bilateral
 from ltjax.objective import Objective, objective
 
 BRANCHES = CONVENTIONAL, REBALANCING = "conventional", "rebalancing"
@@ -40,14 +40,14 @@ def recipe(settings, info) -> tuple[phases.Phase, ...]:
                 f"and balances by its two branches; leave it out."
             )
     network = phases.network(settings, info)
-    if network.branched is None:
+    if network.bilateral is None:
         raise UserError(
             f"config.network.name is {settings.network['name']!r}, which has no last block to give "
             f"to two branches; choose another network, such as resnet32."
         )
     per_epoch = phases.steps_per_epoch(len(info.labels), settings)
     method = bbn(
-        network.branched(BRANCHES),
+        network.bilateral(BRANCHES),
         objective(settings, info.class_counts),
         by_epochs(alphas(settings.num_epochs), settings.num_epochs, per_epoch),
     )
@@ -56,7 +56,7 @@ def recipe(settings, info) -> tuple[phases.Phase, ...]:
     return (phase._replace(streams={"reversed": draw}),)
 
 
-def bbn(network: Branched, objective: Objective, alpha: Callable) -> Method:
+def bbn(network: Bilateral, objective: Objective, alpha: Callable) -> Method:
     """Train two branches on two batches, 'image' and 'label', and those of the stream 'reversed'.
 
     z = W [2 alpha f_c; 2 (1 - alpha) f_r] + b, where f_c are the features of the batch in the

@@ -18,6 +18,12 @@ from ltjax.models.layers import kaiming_normal
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
+def unit(x: jax.Array, axis: int) -> jax.Array:
+    """x / |x| along an axis; norms are at least 1e-12."""
+    # The square is clamped, not the norm: sqrt has no gradient at zero.
+    return x * lax.rsqrt(jnp.maximum((x * x).sum(axis, keepdims=True), 1e-24))
+
+
 class Linear(nn.Module):
     """z = x W + b; b starts as uniform(+-1/sqrt(D)), W by default as Kaiming normal."""
 
@@ -53,12 +59,6 @@ class Cosine(nn.Module):
 
 HEADS = {"linear": Linear, "cosine": Cosine}
 PYTORCH_HEADS = HEADS | {"linear": functools.partial(Linear, kernel_init=uniform_fan_in)}
-
-
-def unit(x: jax.Array, axis: int) -> jax.Array:
-    """x / |x| along an axis; a norm is at least 1e-12."""
-    # The square is clamped, not the norm: sqrt has no gradient at zero.
-    return x * lax.rsqrt(jnp.maximum((x * x).sum(axis, keepdims=True), 1e-24))
 
 
 def _uniform(limit):

@@ -64,11 +64,13 @@ class ResNet(nn.Module):
     He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, Table 1; blocks that
     change the shape have a projection as their shortcut (option B). Images of any size: from the
     authors' 224 x 224 the last stage is 7 x 7, all of which is averaged; from 32 x 32 it is 1 x 1.
+    It may also be a part of one, see `split`.
     """
 
     convs: Callable[[int, int], tuple[Conv, ...]]  # basic, bottleneck or resnext_32x4d
     blocks: tuple[int, ...]  # of each stage
     form: str = "winograd"  # of 3x3 convolutions; see ltjax.models.layers.conv_sums
+    widths: tuple[int, ...] = WIDTHS  # of all stages
     start: int = 0  # of the blocks; where it is not 0, there is no stem, and maps are read
     stop: int | None = None  # of the blocks
 
@@ -76,19 +78,24 @@ class ResNet(nn.Module):
     def __call__(self, x, train):
         """(image [B, H, W, channels], train) -> maps [B, h, w, D], D = 512 (basic) or 2048."""
         if self.start == 0:
-            stem = Conv(WIDTHS[0], 7, stride=2)
+            stem = Conv(self.widths[0], 7, stride=2)
             y, a, c = _conv_norm(stem, self.form, "stem")(x, None, None, train)
             x = add_relu(y, a, c, None, form=self.form)
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # padded with -inf
         blocks = [(stage, block) for stage in range(4) for block in range(self.blocks[stage])]
         for stage, block in blocks[self.start : self.stop]:
-            convs = self.convs(WIDTHS[stage], 2 if stage > 0 and block == 0 else 1)
+            convs = self.convs(self.widths[stage], 2 if stage > 0 and block == 0 else 1)
             x = Block(convs, self.form, name=f"stage{stage + 1}_block{block}")(x, train)
         return x
 
-    def split(self) -> tuple[nn.Module, nn.Module]:
-        """All but the last block, and the last block, which reads the maps of that."""
-        return self.clone(stop=-1), self.clone(start=-1)
+    def split(self, at: int, widths: tuple[int, ...] | None = None) -> tuple[nn.Module, nn.Module]:
+        """The blocks before number `at`, and the others, which read the maps of these.
+
+        Args:
+          at: counted from 0 through all stages, or from the end if it is negative.
+          widths: of the stages, for the others; the same by default.
+        """
+        return self.clone(stop=at), self.clone(start=at, widths=widths or self.widths)
 
 
 class Block(nn.Module):

@@ -11,10 +11,11 @@ class CifarResNet(nn.Module):
     He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2: 6 n + 2
     layers with n blocks a stage, so n = 5 is ResNet-32. Shortcuts have no parameters (option A).
     Initialisation as in LDAM-DRW's code, from which the field took its backbone.
+    It may also be a part of one, see `split`.
     """
 
     blocks_per_stage: int
-    widths: tuple[int, ...] = (16, 32, 64)
+    widths: tuple[int, ...] = (16, 32, 64)  # of all stages
     form: str = "winograd"  # of convolutions; see ltjax.models.layers.conv_sums
     start: int = 0  # of the blocks; where it is not 0, there is no stem, and maps are read
     stop: int | None = None  # of the blocks
@@ -33,9 +34,14 @@ class CifarResNet(nn.Module):
             x = Block(self.widths[stage], stride, self.form, name=name)(x, train)
         return x
 
-    def split(self) -> tuple[nn.Module, nn.Module]:
-        """All but the last block, and the last block, which reads the maps of that."""
-        return self.clone(stop=-1), self.clone(start=-1)
+    def split(self, at: int, widths: tuple[int, ...] | None = None) -> tuple[nn.Module, nn.Module]:
+        """The blocks before number `at`, and the others, which read the maps of these.
+
+        Args:
+          at: counted from 0 through all stages, or from the end if it is negative.
+          widths: of the stages, for the others; the same by default.
+        """
+        return self.clone(stop=at), self.clone(start=at, widths=widths or self.widths)
 
 
 class Block(nn.Module):

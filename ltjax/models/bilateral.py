@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ltjax.models.convolution import wide
 
 
-class Branched(NamedTuple):
+class Bilateral(NamedTuple):
     """A network with K branches, as functions of its parameters.
 
     init: (key, image [B, H, W, channels]) -> (params, stats), dicts with the groups 'backbone' (the
@@ -27,10 +27,10 @@ class Branched(NamedTuple):
     logits: Callable[..., jax.Array]
 
 
-def branched(
+def bilateral(
     trunk: nn.Module, block: nn.Module, head: nn.Module, names: tuple[str, ...]
-) -> Branched:
-    """A Branched network.
+) -> Bilateral:
+    """A Bilateral network.
 
     Args:
       trunk: (image, train) -> maps.
@@ -38,7 +38,7 @@ def branched(
       head: features -> logits.
       names: of the branches.
     """
-    module = _Branched(trunk, block, head, names)
+    module = _Bilateral(trunk, block, head, names)
 
     def init(key, image):
         variables = module.init(key, image)
@@ -55,10 +55,10 @@ def branched(
     def logits(variables, features):
         return module.apply({"params": variables.params}, features, method="logits")
 
-    return Branched(init, features, logits)
+    return Bilateral(init, features, logits)
 
 
-class _Branched(nn.Module):
+class _Bilateral(nn.Module):
     backbone: nn.Module
     block: nn.Module
     head: nn.Module
