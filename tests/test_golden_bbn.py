@@ -205,7 +205,7 @@ def test_reversed_sampling_is_the_authors(classes, largest, ratio, monkeypatch):
     np.testing.assert_allclose(probabilities, get("prob_reverse"), rtol=1e-12)
     np.testing.assert_allclose(probabilities, get("class_weight") / get("sum_weight"), rtol=1e-12)
     u = get("u")
-    monkeypatch.setattr(sampling, "_uniform", lambda key, num: np.append(u, np.zeros(num - len(u))))
+    monkeypatch.setattr(sampling, "uniform", lambda key, num: np.append(u, np.zeros(num - len(u))))
     label = np.repeat(np.arange(classes), counts)
     drawn = sampling.reversed_(label, len(u), 1)((0, 0, 0), 0)
     np.testing.assert_array_equal(label[drawn], get("class_index"))
