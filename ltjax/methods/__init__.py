@@ -1,6 +1,6 @@
 """The table of methods: name -> recipe(settings, info, **options) -> tuple of phases."""
 
-from ltjax.methods import cam, classifier, decoupled, finetuned, joint, ride
+from ltjax.methods import balpoe, cam, classifier, decoupled, finetuned, joint, ncl, ride, sade
 from ltjax.presets import PRESETS
 
 METHODS = {
@@ -15,4 +15,7 @@ METHODS = {
     **dict.fromkeys(PRESETS, classifier.recipe),
     "bag_of_tricks": cam.bag_of_tricks,
     "ride": ride.recipe,
+    "sade": sade.recipe,
+    "balpoe": balpoe.recipe,
+    "ncl": ncl.recipe,
 }
