@@ -158,6 +158,26 @@ PRESETS = {
         "Mixup, CAM-based sampling, fine-tuning. Zhang et al., AAAI 2021.",
         {"mixing": {"name": "mixup"}},
     ),
+    # several heads on one trunk
+    "sade": Preset(
+        "Heads for the long tail, a balanced world and the reversed tail. Zhang et al., NeurIPS "
+        "2022.",
+        {"method": {"reduced": True}, "network": {"head": "cosine"}},
+        on={"cifar10": {"method": {"reduced": False}}},
+    ),
+    "balpoe": Preset(
+        "Heads with logit adjustments from weak to strong, and mixup. Sanchez Aimar et al. "
+        "(BalPoE), CVPR 2023.",
+        {
+            "method": {"tau_max": 2.0},
+            "network": {"head": "cosine"},
+            "mixing": {"name": "mixup", "alpha": 0.4},
+        },
+        on={
+            "cifar10": {"mixing": {"alpha": 0.8}},
+            "imagenet_lt": {"method": {"tau_max": 2.5}, "mixing": {"alpha": 0.3}},
+        },
+    ),
 }
 
 

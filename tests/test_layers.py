@@ -28,6 +28,7 @@ FLOORS = [
         "presets",
         "data.operations",
         "data.draws",
+        "data.jitter",
     ],
     ["errors"],
 ]

@@ -107,7 +107,7 @@ QUICK = ("two_phases",)
 EVERY_METHOD = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
     for name in (*METHODS, "two_phases")
-    if name not in PRESETS or name in ("remix", "bag_of_tricks", "ride")
+    if name not in PRESETS or name in ("remix", "bag_of_tricks", "ride", "sade", "balpoe")
 ]
 
 

@@ -58,9 +58,15 @@ def tiny(num_classes, form="winograd", *, head: str = "linear"):
     return classifier_network(Tiny(), HEADS[head](num_classes))
 
 
+def tiny_branches(num_classes, form, num_heads, reduced, each, *, head: str = "linear"):
+    """The same twice: a trunk, and branches that read it."""
+    del form, reduced
+    return branched(Tiny(), Tiny(), HEADS[head](num_classes), num_heads, each)
+
+
 NAMES = {"toy": network, "tiny": tiny}  # of networks for tests
 NETWORKS |= NAMES
-BRANCHED["toy"] = branching
+BRANCHED |= {"toy": branching, "tiny": tiny_branches}
 
 
 def images(counts, seed=0):

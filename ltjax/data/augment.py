@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ltjax.data import policies
+from ltjax.data import jitter, policies
 from ltjax.data.datasets import Dataset
 from ltjax.errors import UserError
 
@@ -71,12 +71,22 @@ def with_randaugment(
     return _in_turn(*parts, *_hole_if_any(cutout, shape))
 
 
+def with_jitter(dataset: Dataset, shape: Shape) -> Augment:
+    """`pad_crop_flip`, then jittered colours, greying and blurring, each at random.
+
+    The views of contrastive learning (Chen et al., MoCo v2, 2020), as SADE (Zhang et al., NeurIPS
+    2022) takes two of each test image; see `ltjax.data.jitter.view` for the strengths.
+    """
+    return _in_turn(standard(dataset, shape), jax.vmap(jitter.view))
+
+
 AUGMENTS = {
     "none": unchanged,
     "pad_crop_flip": standard,
     "cutout": with_cutout,
     "autoaugment": with_autoaugment,
     "randaugment": with_randaugment,
+    "jitter_grey_blur": with_jitter,
 }
 
 

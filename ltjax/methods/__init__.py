@@ -1,6 +1,7 @@
 """The table of methods: name -> recipe(settings, info, **options) -> tuple of phases."""
 
 from ltjax.methods import (
+    balpoe,
     bbn,
     cam,
     classifier,
@@ -9,8 +10,10 @@ from ltjax.methods import (
     finetuned,
     joint,
     lfme,
+    ncl,
     oltr,
     ride,
+    sade,
 )
 from ltjax.presets import PRESETS
 
@@ -30,4 +33,7 @@ METHODS = {
     **dict.fromkeys(PRESETS, classifier.recipe),
     "bag_of_tricks": cam.bag_of_tricks,
     "ride": ride.recipe,
+    "sade": sade.recipe,
+    "balpoe": balpoe.recipe,
+    "ncl": ncl.recipe,
 }

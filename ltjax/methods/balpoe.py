@@ -1,0 +1,60 @@
+"""BalPoE: heads that each expect another class distribution, and cancel out on average.
+
+Sanchez Aimar et al., "Balanced Product of Calibrated Experts for Long-Tailed Recognition", CVPR
+2023. Head k is trained by logit adjustment with its own tau_k, on blends of images; the mean of the
+logits belongs to the mean tau.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from ltjax import phases
+from ltjax.choices import within
+from ltjax.errors import UserError
+from ltjax.methods.heads import HeadsLoss, branched, log_shares, shifted, through
+
+
+def recipe(
+    settings,
+    info,
+    *,
+    num_heads: int = 3,
+    tau_min: float = 0.0,
+    tau_max: float = 2.0,
+) -> tuple[phases.Phase, ...]:
+    """Heads with logit adjustments from weak to strong, on blends of images.
+
+    Sanchez Aimar et al. (BalPoE), CVPR 2023.
+
+    Args:
+      settings: of the phase; each of its num_experts has num_heads heads. `ltjax.presets` chooses
+        mixup, and what its strength and the limits below are on a data set.
+      info: of the training set.
+      num_heads: K.
+      tau_min: of the first head.
+      tau_max: of the last one; those between are equally spaced. A mean of 1 cancels the training
+        distribution.
+    """
+    within("config.method.num_heads", num_heads, at_least=2)
+    if tau_min > tau_max:
+        raise UserError(
+            f"config.method.tau_min is {tau_min}; it must be at most config.method.tau_max, "
+            f"{tau_max}."
+        )
+    taus = np.linspace(tau_min, tau_max, num_heads)
+    network = branched(settings, info, num_heads, reduced=False)
+    method = through(network, adjusted(info.class_counts, taus), settings, info)
+    return (phases.phase(settings, info, method, settings.num_experts),)
+
+
+def adjusted(class_counts, taus) -> HeadsLoss:
+    """The mean over heads of CE(z_k + tau_k log(prior + 1e-9)).
+
+    Sanchez Aimar et al., CVPR 2023. The authors' code takes the mean over heads, SADE's the sum.
+
+    Args:
+      class_counts: i64[C].
+      taus: [K].
+    """
+    prior = np.asarray(class_counts) / np.sum(class_counts)
+    return shifted(np.multiply.outer(taus, log_shares(prior)), jnp.mean)
