@@ -35,7 +35,7 @@ def about(row) -> str:
 def options(row, more: tuple[str, ...] = ()) -> str:
     """The options of a row with their defaults, and more of them, as the end of a line."""
     known = [
-        f"{name}{'' if p.default is p.empty else f'={p.default!r}'}"
+        f"{name}{'' if p.default is p.empty else f'={_shown(p.default)}'}"
         for name, p in inspect.signature(row).parameters.items()
         if p.kind is p.KEYWORD_ONLY
     ]
@@ -54,3 +54,8 @@ def tables() -> Iterator[Table]:
             if of == field:
                 table.add_row(name, text)
         yield table
+
+
+def _shown(value):
+    """A default as one would write it, a third as 0.3333."""
+    return repr(float(f"{value:.4g}") if isinstance(value, float) else value)
