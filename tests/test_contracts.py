@@ -70,8 +70,8 @@ with_convolutions = pytest.mark.parametrize(
 )
 def test_the_loss_falls_on_a_toy_tail(method):
     _, losses = trainer((method, 0), 4).steps(40)
-    # soft targets leave an entropy that nothing can learn away
-    share = 0.8 if method == "label_aware_smoothing" else 0.5
+    # soft targets leave an entropy that nothing can learn away; margins are 15 in RIDE's logits
+    share = 0.8 if method in ("label_aware_smoothing", "ride") else 0.5
     assert (losses[-5:].mean(0) < share * losses[:5].mean(0)).all()
 
 

@@ -51,14 +51,14 @@ def branched(
             {"backbone": variables.get("batch_stats", {}), **_of_all(stats)},
         )
 
-    def apply(variables, image, train, frozen=(), between=None):
+    def apply(variables, image, train, frozen=(), between=None, pool=None):
         tree = {"params": variables.params["backbone"], "batch_stats": variables.stats["backbone"]}
         moves = train and "backbone" not in frozen
         maps, moved = trunk.apply(tree, image, train=moves, mutable=["batch_stats"])
         still = tuple(_GROUPS[group] for group in frozen if group in _GROUPS)
 
         def of_one(own):
-            return one.apply(own, maps, train, still, between)
+            return one.apply(own, maps, train, still, between, pool)
 
         params, stats = _of_one(variables.params), _of_one(variables.stats)
         outputs, stats = each(of_one)(variables._replace(params=params, stats=stats, memory=()))
