@@ -125,6 +125,27 @@ def within(
             raise UserError(f"{field} is {value}; it must be {words} {limit}.")
 
 
+def only_with(field: str, value: Any, given: Mapping[str, Any], *options: str) -> None:
+    """Refuse options that do nothing while `field` is off.
+
+    Args:
+      field: such as "config.method.distill".
+      value: of it.
+      given: the group that it is in, as the config says it.
+      options: names in that group.
+
+    Raises:
+      UserError: naming the first such option.
+    """
+    for option in options if not value else ():
+        if option in given:
+            group = field.rpartition(".")[0]
+            raise UserError(
+                f"{group}.{option} is {given[option]!r}, but {field} is {value!r}, without which "
+                f"it does nothing; leave it out."
+            )
+
+
 def unknown_of(name: str, known: Mapping[str, Any] | list[str]) -> str:
     """The end of an 'unknown name' message: a guess at what was meant, then all that is known."""
     close = difflib.get_close_matches(str(name), known, n=1)

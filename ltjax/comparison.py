@@ -16,7 +16,7 @@ from ltjax.loop import Diverged
 from ltjax.methods import METHODS
 from ltjax.settings import settings_from
 from ltjax.tables import as_markdown
-from ltjax.train import run
+from ltjax.train import info_of, read, recipe_of, run
 
 COLUMNS = {  # of the average of experts, in percent
     "accuracy": "acc",
@@ -45,16 +45,13 @@ def compare(
       One summary per method, as comparison.json in the folder has them.
 
     Raises:
-      UserError: for an unknown method, or whatever a run says.
+      UserError: for an unknown method, or whatever a run says; before anything is run. Of "all"
+        methods, those that do not go with the config are left out, and it is said why.
     """
-    methods = list(METHODS) if list(methods) == ["all"] else list(methods)
-    for name in methods:
-        pick(METHODS, name, "--compare")
-        settings = settings_from(_with(config, name, 0))  # mistakes first, before anything is run
-        choose(METHODS, "method", **settings.method)
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise UserError(f"--seeds is {list(seeds)}; it must hold different numbers from 0 on.")
     folder, console = pathlib.Path(workdir or "runs/comparison"), own_console()
+    methods = _that_can_run(config, methods, console)
     rows = []
     for number, name in enumerate(methods, 1):
         reports = []
@@ -75,6 +72,28 @@ def compare(
     console.print("", table(rows))
     say(console, f"Comparison: {folder / 'comparison.md'}")
     return rows
+
+
+def _that_can_run(config, methods, console):
+    """The methods, but for those of "all" that refuse the config; mistakes are said first."""
+    named = list(methods) != ["all"]
+    splits, found = None, []
+    for name in methods if named else METHODS:
+        pick(METHODS, name, "--compare")
+        try:
+            settings = settings_from(_with(config, name, 0))
+            choose(METHODS, "method", **settings.method)
+            splits = splits or read(settings, console)  # the same for all
+            recipe_of(settings, info_of(splits))
+        except UserError as error:
+            if named:
+                raise
+            say(console, f"{name} is left out: {error}")
+        else:
+            found.append(name)
+    if not found:
+        raise UserError("No method goes with this config; the lines above say why.")
+    return found
 
 
 def summary(method: str, seeds: Sequence[int], reports: Sequence[dict]) -> dict:

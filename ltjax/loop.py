@@ -74,7 +74,7 @@ class Loop:
         self._evaluate = evaluator(many.predict, self._mesh, settings.eval_batch_size)
         self._per_epoch = steps_per_epoch(len(this.info.labels), phase)
         self._log_every = settings.log_every_steps
-        self._eval_every = 0 if phase.gathers else self._steps(settings.eval_every_epochs)
+        self._eval_every = self._steps(settings.eval_every_epochs)
         self._save_every = self._steps(settings.save_every_epochs)
 
     def initial(self) -> TrainState:
@@ -136,10 +136,11 @@ class Loop:
                 display.advance(done)
                 if done % self._log_every == 0 or last:
                     self._log(done, fetch(metrics), speed, display)
-                evaluate = last or _is_due(done, self._eval_every)
-                if evaluate and not finished:  # the last state of a run has its own evaluation
+                pause = last or _is_due(done, self._eval_every)
+                # the last state of a run has its own evaluation
+                if pause and not finished and not phase.prepares:
                     state = self._evaluate_and_tell(state, done)
-                if evaluate or stopping or _is_due(done, self._save_every):
+                if pause or stopping or _is_due(done, self._save_every):
                     self.save(state, done, seconds + time.perf_counter() - began)
                     speed.pause()
                 if stopping and not finished:

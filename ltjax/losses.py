@@ -27,6 +27,12 @@ def nll(logits: jax.Array, label: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(logits, axis=-1) - _own(logits, label)
 
 
+def divergence(logits: jax.Array, other: jax.Array) -> jax.Array:
+    """KL(softmax(logits) | softmax(other)) in nats, along the last axis: f[..., C] -> f[...]."""
+    log_p = jax.nn.log_softmax(logits)
+    return (jnp.exp(log_p) * (log_p - jax.nn.log_softmax(other))).sum(-1)
+
+
 def cross_entropy(class_counts: np.ndarray, *, divide_by: str = "weights") -> Loss:
     """Softmax cross-entropy.
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -90,21 +91,25 @@ class Phase(NamedTuple):
     learner: Learner  # of one expert
     num_experts: int
     num_steps: int
+    batch_size: int  # images of an expert and step, those of further streams included
     draw: Draw
     streams: Mapping[str, Draw] = MappingProxyType({})  # further ones, nested in the batch
     begin: Begin = fresh
     source: str = "train"  # what is drawn from; or "validation"; or "test", whose labels are hidden
-    gathers: bool = False  # it gathers something, and predicts nothing before it is complete
-
-    @property
-    def batch_size(self) -> int:
-        """Images of a step and expert; a phase may have another than the config's."""
-        return len(self.draw((0, 0, 0), 0))
+    prepares: bool = False  # what it predicts on the way is of no interest, and not evaluated
 
 
 def steps_per_epoch(num_images: int, batch: Settings | Phase) -> int:
     """Updates in one epoch, ceil(N / B): the count of the authors' loaders (LDAM-DRW)."""
     return math.ceil(num_images / batch.batch_size)
+
+
+def epoch_of(progress: jax.Array, num_epochs: float, per_epoch: int) -> jax.Array:
+    """The epoch that is under way, counted from 0: progress f32[] in [0, 1] -> i32[].
+
+    Half a step is added, so that the rounding of `progress` moves no epoch.
+    """
+    return jnp.floor(progress * num_epochs + 0.5 / per_epoch).astype(jnp.int32)
 
 
 def phase(
@@ -155,6 +160,7 @@ def phase(
         learner=learner(around(on_images(method, info, settings)), optimizer, num_steps),
         num_experts=num_experts,
         num_steps=num_steps,
+        batch_size=settings.batch_size,
         draw=draw(settings, info.labels, num_steps),
         streams=streams,
         begin=begin,
@@ -176,17 +182,17 @@ def passes(
     """
     size = len(info.labels) if source == "train" else info.num_validation
     per_pass = steps_per_epoch(size, settings)
-    ordered = sampling.in_order(size, settings.batch_size)
     images = on_images(method, info, dataclasses.replace(settings, augment={"name": "none"}))
     return Phase(
         name=name,
         learner=learner(images, optax.identity(), times * per_pass),
         num_experts=settings.num_experts,
         num_steps=times * per_pass,
-        draw=lambda stream, step: ordered(stream, step % per_pass),
+        batch_size=settings.batch_size,
+        draw=sampling.in_order(size, settings.batch_size),
         begin=go_on,
         source=source,
-        gathers=True,
+        prepares=True,
     )
 
 

@@ -175,8 +175,8 @@ PRESETS = {
         },
         on={
             "cifar10": {"mixing": {"alpha": 0.8}},
-            "imagenet_lt": {"method": {"tau_max": 2.5}, "mixing": {"alpha": 0.3}},
         },
+        may_change=("mixing",),
     ),
 }
 

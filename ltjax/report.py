@@ -15,6 +15,7 @@ from ltjax.data.datasets import Splits
 from ltjax.models.layers import described
 from ltjax.phases import Phase, steps_per_epoch
 from ltjax.settings import Settings, as_dict
+from ltjax.sharing import shares
 
 
 def describe(
@@ -97,11 +98,14 @@ def for_log(split: str, result: dict) -> dict:
 
 def _title(settings: Settings, recipe: tuple[Phase, ...]) -> str:
     n, network = recipe[-1].num_experts, settings.network["name"]
+    shared = " and ".join(shares(settings.share))
     if n > 1:
-        experts = f"{n} independent experts"
+        experts = f"{n} experts of the same {shared}" if shared else f"{n} independent experts"
     else:
         experts = "one expert" if settings.num_experts == 1 else f"{settings.num_experts} networks"
-    return f"{settings.method['name']}, {experts}, {network}"
+    adapted = any(phase.source == "test" for phase in recipe)
+    adapted = ", adapted to the test images (without their labels)" if adapted else ""
+    return f"{settings.method['name']}, {experts}, {network}{adapted}"
 
 
 def _network_cost(splits: Splits, phase: Phase) -> dict:

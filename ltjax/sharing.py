@@ -5,22 +5,40 @@ what is drawn inside a step (augmentation, partners of mixing). The ablations of
 take these away one by one; without all three, experts are bitwise the same.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
 from ltjax.data.sampling import Draw
+from ltjax.errors import UserError
 from ltjax.phases import Phase
 from ltjax.settings import Share
 
 
 def sharing(phase: Phase, what: Share) -> Phase:
-    """A phase whose experts take from the first of them what `what` names."""
+    """A phase whose experts take from the first of them what `what` names.
+
+    Raises:
+      UserError: if there is one expert only, who has nobody to share with.
+    """
+    shared = shares(what)
+    if shared and phase.num_experts == 1:
+        raise UserError(
+            f"config.share.{shared[0]} is True, but there is one expert, who shares it with nobody "
+            f"(config.num_experts=1, or a method such as joint); leave it False."
+        )
     if what.order:
         streams = {name: _of_first(draw) for name, draw in phase.streams.items()}
         phase = phase._replace(draw=_of_first(phase.draw), streams=streams)
     if what.initialisation or what.augmentation:
         phase = phase._replace(begin=_begin(phase, what))
     return phase
+
+
+def shares(what: Share) -> list[str]:
+    """The names of what is shared."""
+    return [name for name, yes in dataclasses.asdict(what).items() if yes]
 
 
 def _of_first(draw: Draw) -> Draw:

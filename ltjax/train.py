@@ -69,18 +69,9 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
     if settings.compute.cache:
         use_cache()
 
-    splits = _read(settings, console)
-    info = Info(
-        splits.dataset,
-        splits.train.image.shape[1:],
-        splits.train.label,
-        splits.class_counts,
-        num_validation=len(splits.validation.label) if splits.validation else 0,
-        num_test=len(splits.test.label),
-    )
-    phases = choose(METHODS, "method", **settings.method)(settings, info)
-    recipe = tuple(sharing(phase, settings.share) for phase in phases)
-    _check_meshes(settings, recipe)
+    splits = read(settings, console)
+    info = info_of(splits)
+    recipe = recipe_of(settings, info)
     with contextlib.ExitStack() as holding:
         zero_first(lambda: holding.enter_context(rundir.claimed(folder, settings)))
         result = rundir.load_json(folder / rundir.REPORT)
@@ -122,13 +113,33 @@ def _train(this: Run, saved: Position | None) -> dict:
     )
 
 
-def _read(settings: Settings, console: Console) -> datasets.Splits:
+def read(settings: Settings, console: Console) -> datasets.Splits:
+    """The data of a run, prepared first where that can be done."""
     zero_first(lambda: datasets.prepare(settings.data, tell=lambda text: say(console, text)))
     return datasets.load(settings.data)
 
 
-def _check_meshes(settings: Settings, recipe: tuple[Phase, ...]) -> None:
-    for phase in recipe:
+def info_of(splits: datasets.Splits) -> Info:
+    """What recipes may know of the data."""
+    return Info(
+        splits.dataset,
+        splits.train.image.shape[1:],
+        splits.train.label,
+        splits.class_counts,
+        num_validation=len(splits.validation.label) if splits.validation else 0,
+        num_test=len(splits.test.label),
+    )
+
+
+def recipe_of(settings: Settings, info: Info) -> tuple[Phase, ...]:
+    """The phases of a run, checked against the devices at hand.
+
+    Raises:
+      UserError: for what the method refuses.
+    """
+    phases = choose(METHODS, "method", **settings.method)(settings, info)
+    for phase in phases:
         mesh = mesh_for(phase.num_experts, expert=settings.mesh.expert)
         for draw in (phase.draw, *phase.streams.values()):
             check_batch(mesh, settings.batch_size, len(draw((0, 0, 0), 0)))
+    return tuple(sharing(phase, settings.share) for phase in phases)

@@ -61,6 +61,7 @@ def test_a_convolution_is_the_one_in_float64_to_eight_bits(shape):
     assert error(found, expected) < 4 * EPSILON
 
 
+@pytest.mark.slow
 def test_a_step_moves_no_more_than_rounded_parameters_move_it():
     """A bfloat16 step against float32; the yardstick is float32 from parameters of 8 bits.
 

@@ -69,7 +69,8 @@ def step(method, form):
     return numbers(ours.update(ours.init(), ours.feed.request(0))[0]), program
 
 
-@pytest.mark.parametrize("method", ["classifier", pytest.param("joint", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["classifier", "joint"])
 def test_a_step_is_that_of_the_plain_form_without_grouped_convolutions(method):
     (plain, grouped), (found, program) = (step(method, form) for form in ("plain", "blocks"))
     assert_trees_close(found, plain, atol=2e-6)

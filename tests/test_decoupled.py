@@ -174,7 +174,7 @@ def test_the_sweep_takes_the_tau_that_is_best_for_the_mean_class(float64):
     assert (np.asarray(right).sum(1)[best] == 40) and decoupled.TAUS[best] <= 1.5
 
 
-@pytest.mark.parametrize("stats", ["moving", "frozen"])
+@pytest.mark.parametrize("stats", [pytest.param("moving", marks=pytest.mark.slow), "frozen"])
 def test_retraining_moves_the_head_alone_and_statistics_only_if_asked(stats):
     settings = toy.settings()
     first, second = choose(METHODS, "method", "crt", backbone_stats=stats)(settings, toy.info())

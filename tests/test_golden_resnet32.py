@@ -146,7 +146,8 @@ def test_logits_statistics_and_gradients_are_the_authors(variant):
     )
 
 
-@pytest.mark.parametrize("variant", some_slow("c100_norm"))
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_three_sgd_steps_are_the_authors(variant):
     expected = golden(f"sm_resnet32_{variant}_sgd3")
     variables, images, labels = start(variant)

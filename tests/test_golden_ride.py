@@ -171,6 +171,7 @@ def gates_of(file):
     return hidden | {"decide": linear("fc")}
 
 
+@pytest.mark.slow
 def test_the_router_is_the_authors():
     network, variables, *_ = resnet32()
     file = golden("ride_ea")

@@ -49,7 +49,7 @@ def test_each_network_of_joint_ones_is_reported(tmp_path, monkeypatch):
     assert "each head alone" in page.file.getvalue() and "head 3" in page.file.getvalue()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
+@pytest.mark.parametrize("shape", [pytest.param((1, 1), marks=pytest.mark.slow), (2, 4)])
 def test_heads_and_measures_of_a_ragged_split(shape):
     """Two heads, one that sees images as they are and one their negatives."""
     (phase,) = toy.recipe(network={"name": "tiny"})

@@ -24,6 +24,7 @@ def recipe(network="tiny", settings=None, **options):
     return choose(METHODS, "method", "oltr", **options)(settings, toy.info())
 
 
+@pytest.mark.slow
 def test_each_phase_begins_with_what_the_one_before_has_learnt():
     first, second, third = recipe()
     stage1, centroids, stage2 = (toy.Trainer(phase, 1) for phase in (first, second, third))

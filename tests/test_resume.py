@@ -236,6 +236,7 @@ def wait_for(folder, steps):
     raise TimeoutError(f"no {steps} steps in {log}")
 
 
+@pytest.mark.slow
 def test_sigkill_and_sigterm_from_outside(tmp_path, data_dir):
     """Killed twice from outside, the second time politely; the same command goes on each time."""
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}

@@ -13,6 +13,7 @@ from ltjax.choices import choose
 from ltjax.errors import UserError
 from ltjax.experts import take
 from ltjax.learner import Variables
+from ltjax.losses import divergence
 from ltjax.methods import METHODS, ride, routing
 from ltjax.methods.heads import branched
 from ltjax.models.branches import BRANCHED
@@ -35,6 +36,7 @@ def variables_of(network, image, key=0):
     return Variables(*network.init(jax.random.key(key), image))
 
 
+@pytest.mark.slow
 def test_heads_start_apart_and_share_the_trunk():
     image = jnp.asarray(toy.splits().train.image[:2], jnp.float32)
     params, _ = jax.jit(toy.branching(4).init)(jax.random.key(0), image)
@@ -46,7 +48,7 @@ def test_heads_start_apart_and_share_the_trunk():
         assert len(kernel) == 3 and not np.array_equal(kernel[0], kernel[1])
 
 
-@pytest.mark.parametrize("over", ["vmap", "map"])
+@pytest.mark.parametrize("over", ["vmap", pytest.param("map", marks=pytest.mark.slow)])
 def test_branches_are_the_same_however_they_are_compiled_two_axes_deep(over):
     """Experts of branches: native kernels under two vmaps."""
     image = jnp.asarray(RNG.normal(size=(4, 8, 8, 1)), jnp.float32)
@@ -93,8 +95,8 @@ def test_diversity_drives_heads_apart_and_leaves_equal_ones_alone():
     logits, label = jnp.asarray(RNG.normal(size=(3, 5, 4))), jnp.zeros(5, int)
     gradient = objective_of(0.45)(logits, label)
     mean = logits.mean(0)
-    before = ride.divergence(mean, logits).mean()
-    assert ride.divergence(mean, logits - 0.1 * gradient).mean() > before
+    before = divergence(mean, logits).mean()
+    assert divergence(mean, logits - 0.1 * gradient).mean() > before
     alike = jnp.broadcast_to(logits[:1], logits.shape)
     np.testing.assert_allclose(objective_of(0.45)(alike, label), 0, atol=1e-7)
 
@@ -130,6 +132,7 @@ def test_a_gate_should_open_where_the_heads_so_far_are_wrong_and_more_are_right(
     np.testing.assert_array_equal(needed, [[False, True, False, False], [False, True, False, True]])
 
 
+@pytest.mark.slow
 def test_the_router_learns_alone_and_begins_with_the_trained_heads():
     first, second = phases_of()
     trained, _ = toy.Trainer(first, 2).steps(2)

@@ -1,23 +1,36 @@
 """Experts that share what they begin with or see: where diversity comes from."""
 
+import functools
+
 import jax
 import pytest
 import toy
 
 from ltjax.data import datasets
+from ltjax.data.feeds import MAIN, resident
+from ltjax.errors import UserError
 from ltjax.experts import take
 from ltjax.settings import Share
 from ltjax.sharing import sharing
 from ltjax.train import run
 
 
+@functools.cache
+def trainer():
+    """Three experts, compiled once: what is shared is where they begin and what they are asked."""
+    return toy.Trainer(toy.phase(network={"name": "tiny"}), 3)
+
+
 def shared(**what):
-    """Three experts after three steps, and their beginning."""
+    """The experts' variables in the beginning and after three steps, and what they were shown."""
+    ours = trainer()
     phase = sharing(toy.phase(network={"name": "tiny"}), Share(**what))
-    trainer = toy.Trainer(phase, 3)
-    begin = phase.begin(trainer.init(), None)
-    before = toy.numbers(begin)[1]
-    return before, toy.numbers(trainer.steps(3, state=begin)[0])[1], trainer
+    feed = resident(toy.splits().train, {MAIN: phase.draw}, 0, 0, 3)
+    state = phase.begin(ours.init(), None)
+    before = toy.numbers(state)[1]
+    for step in range(3):
+        state, _ = ours.update(state, feed.request(step))
+    return before, toy.numbers(state)[1], feed.request(5)[MAIN]
 
 
 def alike(variables):
@@ -37,9 +50,8 @@ def alike(variables):
     ],
 )
 def test_what_is_shared_and_what_is_not(what, begin_alike, end_alike):
-    before, after, trainer = shared(**dict.fromkeys(what, True))
+    before, after, index = shared(**dict.fromkeys(what, True))
     assert (alike(before), alike(after)) == (begin_alike, end_alike)
-    index = trainer.feed.request(5)["main"]
     assert (index[0] == index[1]).all() == ("order" in what)
 
 
@@ -69,3 +81,9 @@ def test_a_run_shares_what_its_config_says(tmp_path, monkeypatch):
     assert report["config"]["share"] == share
     first, second = (one["nll"] for one in report["splits"]["test"]["experts"])
     assert first != second
+
+
+def test_one_expert_shares_with_nobody():
+    phase = toy.phase("joint", network={"name": "tiny"})
+    with pytest.raises(UserError, match="config.share.order is True, but there is one expert"):
+        sharing(phase, Share(order=True))

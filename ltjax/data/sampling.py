@@ -163,11 +163,15 @@ SAMPLERS = {
 
 
 def in_order(size: int, batch_size: int) -> Draw:
-    """All images once, in their order, the same for every expert; -1 fills up the last batch."""
+    """All images in their order, again and again, the same for every expert.
+
+    -1 fills up the last batch of each pass.
+    """
+    per_pass = -(-size // batch_size)
 
     def draw(stream, step):
         del stream
-        rows = np.arange(step * batch_size, (step + 1) * batch_size)
+        rows = step % per_pass * batch_size + np.arange(batch_size)
         return np.where(rows < size, rows, -1)
 
     return draw

@@ -121,10 +121,8 @@ def alphas(num_epochs: float) -> np.ndarray:
 
 def by_epochs(values: np.ndarray, num_epochs: float, steps_per_epoch: int) -> Callable:
     """progress -> the value of the epoch that is under way, f32[]."""
-    half_a_step = 0.5 / steps_per_epoch  # so that rounding of progress moves no epoch
 
     def value(progress):
-        epoch = jnp.floor(progress * num_epochs + half_a_step).astype(int)
-        return jnp.asarray(values)[epoch]
+        return jnp.asarray(values)[phases.epoch_of(progress, num_epochs, steps_per_epoch)]
 
     return value

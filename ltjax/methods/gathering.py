@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ltjax.axes import DATA
-from ltjax.learner import Batch, PyTree, Step, Variables
+from ltjax.learner import Batch, Step, Variables
 
 
 def one_hot_if_any(batch: Batch, num_classes: int) -> jax.Array:
@@ -14,14 +14,20 @@ def one_hot_if_any(batch: Batch, num_classes: int) -> jax.Array:
     return own * (batch["index"] >= 0)[:, None]
 
 
-def remembering(variables: Variables, adds: PyTree) -> Step:
-    """A step that moves nothing and adds to the memory what the whole batch has seen.
+def added(memory: dict, adds: dict) -> dict:
+    """The memory with what the whole batch has seen added to it.
 
     Args:
-      variables: their memory is a tree of sums.
-      adds: such a tree, of this device's share of the batch.
+      memory: {name: sums}, and perhaps more.
+      adds: {name: sums} of this device's share of the batch.
     """
-    memory = jax.tree.map(lambda held, add: held + lax.psum(add, DATA), variables.memory, adds)
+    adds = lax.psum(adds, DATA)
+    return memory | {name: memory[name] + add for name, add in adds.items()}
+
+
+def remembering(variables: Variables, adds: dict) -> Step:
+    """A step that moves nothing, but for its memory, to which it adds; see `added`."""
+    memory = added(variables.memory, adds)
     return Step(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
 
 

@@ -87,10 +87,10 @@ def through(network: Network, loss: HeadsLoss, settings, info) -> Method:
       UserError: if the config asks for another loss, or for weights.
     """
     for field, none in (("loss", "cross_entropy"), ("reweight", "none")):
-        name = getattr(settings, field)["name"]
-        if name != none:
+        chosen = getattr(settings, field)
+        if chosen != {"name": none}:
             raise UserError(
-                f"config.{field}.name is {name!r}, but config.method.name="
+                f"config.{field} is {chosen}, but config.method.name="
                 f"{settings.method['name']!r} has a loss of its own; leave config.{field} out."
             )
 

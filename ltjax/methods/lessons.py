@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax.losses import nll
+from ltjax.losses import divergence, nll
 from ltjax.objective import Objective
 
 
@@ -66,16 +66,11 @@ def lesson(aim: Objective, parts: np.ndarray, temperature: float, curriculum_on:
         if curriculum_on == "loss":
             values = ease * values
         for own, teacher, weight in zip(classes, teachers, counts_for, strict=True):
-            values += weight * distillation(logits[:, own], teacher[:, own], temperature)
+            said, taught = (of[:, own] / temperature for of in (logits, teacher))
+            values += weight * divergence(taught, said)
         return values, weights
 
     return values_and_weights
-
-
-def distillation(logits: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
-    """KL(softmax(teacher / T) || softmax(logits / T)), both f32[B, S]: f32[B]."""
-    log_p, log_q = (jax.nn.log_softmax(x / temperature) for x in (teacher, logits))
-    return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
 
 
 def teacher_weight(student: jax.Array, teacher: jax.Array, alpha: float) -> jax.Array:

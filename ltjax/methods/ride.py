@@ -16,18 +16,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.nn import log_softmax
 
 from ltjax import phases
 from ltjax.axes import DATA
-from ltjax.choices import choose, within
+from ltjax.choices import choose, only_with, within
 from ltjax.errors import UserError
 from ltjax.learner import Method, Variables
+from ltjax.losses import divergence
 from ltjax.methods.heads import HeadsObjective, branched, many_headed
 from ltjax.methods.routing import TRAINED, multiply_adds, routed
 from ltjax.mixing import MIXINGS
 from ltjax.models import Network
 from ltjax.objective import Objective, objective
+
+_DISTILLING = ("teacher_heads", "distill_weight", "distill_temperature")
+_ROUTING = ("routing_share", "routing_lr", "top_k")
 
 
 def recipe(
@@ -82,6 +85,9 @@ def recipe(
     within("config.method.top_k", top_k, at_least=1)
     within("config.method.routing_share", routing_share, above=0)
     within("config.method.routing_lr", routing_lr, above=0)
+    only_with("config.method.distill", distill, settings.method, *_DISTILLING)
+    only_with("config.method.routing", routing, settings.method, *_ROUTING)
+    only_with("config.method.diversity", diversity, settings.method, "gamma", "start")
     if distill and settings.mixing["name"] != "none":
         raise UserError(
             f"config.mixing.name is {settings.mixing['name']!r}, but the teacher of "
@@ -159,12 +165,6 @@ def diverse(base: Objective, late: np.ndarray, diversity: float, start: float) -
     return values_and_weights if diversity else collaborative
 
 
-def divergence(logits: jax.Array, other: jax.Array) -> jax.Array:
-    """KL(softmax(logits) | softmax(other)) along the last axis: [..., C] -> [...]."""
-    log_p = log_softmax(logits)
-    return (jnp.exp(log_p) * (log_p - log_softmax(other))).sum(-1)
-
-
 def distilled(
     network: Network, teacher: Network, aim: HeadsObjective, weight: float, temperature: float
 ) -> Method:
@@ -185,21 +185,14 @@ def distilled(
 
         def with_lesson(logits, label, key, progress):
             values, weights = aim(logits, label, key, progress)
-            lesson = distillation(taught.mean(0), logits.mean(0), temperature)
-            lesson *= weight * lax.pmean(weights.mean(), DATA) / weights  # a mean over examples
+            apart = divergence(taught.mean(0) / temperature, logits.mean(0) / temperature)
+            lesson = weight * temperature**2 * apart
+            lesson *= lax.pmean(weights.mean(), DATA) / weights  # a mean over examples
             return len(logits) * (values + lesson), weights
 
         return many_headed(network, with_lesson).loss(variables, batch, key, progress)
 
     return many_headed(network, aim)._replace(init=init, loss=loss)
-
-
-def distillation(teacher: jax.Array, student: jax.Array, temperature: float) -> jax.Array:
-    """t^2 KL(softmax(teacher / t) | softmax(student / t)): f32[B, C] twice -> f32[B].
-
-    Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
-    """
-    return temperature**2 * divergence(teacher / temperature, student / temperature)
 
 
 def with_teacher(state, previous):

@@ -15,7 +15,7 @@ from jax import lax
 from jax.nn import softmax
 
 from ltjax import phases
-from ltjax.choices import within
+from ltjax.choices import only_with, within
 from ltjax.data import sampling
 from ltjax.learner import Method, Step, Variables, learner
 from ltjax.methods.classifier import predict_with
@@ -51,6 +51,7 @@ def recipe(
     """
     within("config.method.tau", tau, at_least=0)
     within("config.method.passes", passes, at_least=1)
+    only_with("config.method.aggregate", aggregate, settings.method, "passes")
     network = branched(settings, info, NUM_HEADS, reduced)
     method = through(network, diverse(info.class_counts, tau), settings, info)
     train = phases.phase(settings, info, method, settings.num_experts)
@@ -154,11 +155,7 @@ def _aggregation(settings, info, network, passes):
     settings = dataclasses.replace(settings, augment={"name": "jitter_grey_blur"})
     per_pass = phases.steps_per_epoch(info.num_test, settings)
     num_steps = passes * per_pass
-    in_order = sampling.in_order(info.num_test, settings.batch_size)
-
-    def draw(stream, step):
-        return in_order(stream, step % per_pass)
-
+    draw = sampling.in_order(info.num_test, settings.batch_size)
     groups = ("backbone", "branches", "head")
     method = aggregating(network, num_steps, per_pass)._replace(frozen=groups)
     optimizer = sgd(lambda step: 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -167,6 +164,7 @@ def _aggregation(settings, info, network, passes):
         learner=learner(phases.on_images(method, info, settings), optimizer, num_steps),
         num_experts=settings.num_experts,
         num_steps=num_steps,
+        batch_size=settings.batch_size,
         draw=draw,
         streams={"view": draw},
         begin=phases.keep(*groups),

@@ -1,0 +1,146 @@
+"""Times what a training step does besides the networks, each part compiled by itself.
+
+    python benchmarks/rest.py
+
+Parts: what the host does (drawing indices and handing them over); gathering images, augmenting and
+normalising them; the loss of the logits, its gradient and the accuracy; the optimiser. Compiled
+alone, a part also writes its result to memory, which inside the step it may not; so their sum is
+rather too large. ResNet-32, 100 classes, as `python -m ltjax.bench`.
+"""
+
+import argparse
+import functools
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ltjax import memory, mesh, optim
+from ltjax.bench import ours
+from ltjax.data.feeds import MAIN, resident
+from ltjax.experts import seeded_keys
+from ltjax.learner import Method, Step
+from ltjax.methods.classifier import method_for
+from ltjax.objective import objective
+from ltjax.phases import Info, on_images, phase
+from ltjax.settings import settings_from
+
+
+def main() -> None:
+    """Print milliseconds and shares of the whole step."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--experts", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--network", default="resnet32")
+    parser.add_argument("--rounds", type=int, default=20)
+    args = parser.parse_args()
+    memory.keep()
+    settings = settings_from(
+        {
+            "data": {"name": "cifar100"},
+            "network": {"name": args.network},
+            "num_experts": args.experts,
+            "batch_size": args.batch_size,
+        }
+    )
+    images = ours.random_images()
+    whole = ours.Step(settings, images).losses()
+    todo = {"whole": lambda: next(whole)} | parts(settings, images)
+    seconds = {name: [] for name in todo}
+    for round_number in range(args.rounds + 2):
+        for name, f in todo.items():
+            began = time.perf_counter()
+            jax.block_until_ready(f())
+            if round_number >= 2:  # compiled and warm
+                seconds[name].append(time.perf_counter() - began)
+    step, *rest = (statistics.median(seconds[name]) for name in todo)
+    print(f"the whole step, {args.experts} x {args.network}: {1e3 * step:.1f} ms")
+    for name, part in zip(list(todo)[1:], rest, strict=True):
+        print(f"{name:<45}{1e3 * part:8.2f} ms {100 * part / step:6.2f} %")
+    print(f"{'together':<45}{1e3 * sum(rest):8.2f} ms {100 * sum(rest) / step:6.2f} %")
+
+
+def parts(settings, images) -> dict:
+    """{what: a function that does it once}."""
+    info = Info(ours.DATASET, images.image.shape[1:], images.label, ours.CLASS_COUNTS)
+    num_experts, size = settings.num_experts, settings.batch_size
+    seen = {}
+
+    def look(variables, batch, key, progress):
+        seen["image"] = batch["image"]
+        return Step(None, None, None, None, {})
+
+    reader = on_images(Method(None, look, None), info, settings)
+    draw = phase(settings, info, reader, num_experts).draw
+    feed = resident(images, {MAIN: draw}, settings.seed, 0, num_experts)
+    on = mesh.mesh_for(num_experts, jax.devices()[:1])
+    arrays = mesh.place(feed.arrays, on, mesh.WHOLE)
+    numbers = iter(range(10**9))
+
+    def host():
+        return mesh.place(feed.requests(next(numbers), 1), on, mesh.REQUESTS)
+
+    def read(keys, arrays, request):
+        def of_one(key, request):
+            reader.loss(None, feed.load(arrays, request), key, 0.0)
+            return seen["image"]
+
+        return jax.vmap(of_one)(keys, jax.tree.map(lambda x: x[0], request))
+
+    keys = seeded_keys(0, 0, num_experts)
+    request = host()
+    read = compiled(read, on, (mesh.EXPERTS, mesh.WHOLE, mesh.REQUESTS))
+
+    aim = objective(settings, info.class_counts)
+
+    def judge(logits, label, keys):
+        def of_one(logits, label, key):
+            def mean(logits):
+                values, weights = aim(logits, label, key, 0.5)
+                return (values * weights).sum() / weights.sum()
+
+            accuracy = (logits.argmax(-1) == label).mean()
+            return *jax.value_and_grad(mean)(logits), accuracy
+
+        return jax.vmap(of_one)(logits, label, keys)
+
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(size=(num_experts, size, info.num_classes)), jnp.float32)
+    label = jnp.asarray(rng.integers(0, info.num_classes, (num_experts, size)))
+    judge = compiled(judge, on, (mesh.EXPERTS,) * 3)
+
+    sgd = optim.sgd(optim.step(200, 85, lr=0.1), 0.9, True, 2e-4)
+    one = phase(settings, info, method_for(settings, info), 1).learner
+    params = jax.vmap(one.init, (0, None))(keys, info.example).variables.params
+    state = jax.vmap(sgd.init)(params)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def optimise(params, state, gradients):
+        updates, state = jax.vmap(sgd.update)(gradients, state, params)
+        return optax.apply_updates(params, updates), state
+
+    gradients = jax.tree.map(lambda x: 1e-6 * jnp.ones_like(x), params)
+    held = [params, state]
+
+    def move():
+        held[:] = optimise(*held, gradients)
+        return held
+
+    return {
+        "host: draw and hand over indices": host,
+        "gather, augment, normalise": lambda: read(keys, arrays, request),
+        "loss, its gradient, accuracy": lambda: judge(logits, label, keys),
+        "optimiser": move,
+    }
+
+
+def compiled(f, on, specs):
+    """f over the mesh, as the step is."""
+    return jax.jit(mesh.over_mesh(f, on, specs, mesh.EXPERTS))
+
+
+if __name__ == "__main__":
+    main()
