@@ -17,6 +17,7 @@ from ltjax.errors import UserError
 from ltjax.losses import divergence, nll
 from ltjax.methods import METHODS, lessons
 
+pytestmark = pytest.mark.xdist_group("lfme")  # `taught` is made once
 PARTS = splits.subsets(toy.CLASS_COUNTS)  # of 40, 20 | 10 | 5 images
 
 

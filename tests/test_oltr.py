@@ -54,6 +54,7 @@ def test_each_phase_begins_with_what_the_one_before_has_learnt():
     np.testing.assert_allclose(found, logits, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_epochs_are_shared_and_the_rates_of_the_last_phase_are_by_group():
     first, second, third = recipe(first_share=0.25, feature_rate=0.0)
     assert [phase.num_steps for phase in (first, second, third)] == [10, 5, 30]  # 8 epochs of 5

@@ -175,7 +175,7 @@ def test_a_finished_run_is_shown_not_repeated(tmp_path, monkeypatch, capsys):
 def nan_late(settings, info):
     """A method whose loss is not a number in the second half of training."""
     (phase,) = recipe(settings, info)
-    method = toy.method(info)
+    method = toy.method(info, network="tiny")
 
     def loss(variables, batch, key, progress):
         step = method.loss(variables, batch, key, progress)
@@ -186,7 +186,8 @@ def nan_late(settings, info):
 
 def test_nan_stops_the_run_and_keeps_the_last_good_state(tmp_path, monkeypatch):
     monkeypatch.setitem(METHODS, "nan_late", nan_late)
-    config = CONFIG | {"method": {"name": "nan_late"}, "log_every_steps": 3}
+    names = {"method": {"name": "nan_late"}, "network": {"name": "tiny"}}
+    config = CONFIG | names | {"log_every_steps": 3}
     with pytest.raises(loop.Diverged, match=r"expert 1, 2 .* step 6 .* state of step 4 is kept"):
         train.run(config, workdir=str(tmp_path))
     with Checkpoints(tmp_path) as checkpoints:
@@ -199,7 +200,7 @@ def test_nan_stops_the_run_and_keeps_the_last_good_state(tmp_path, monkeypatch):
 def nan_once(settings, info):
     """A method whose third loss is not a number; its gradients are those of the others."""
     (phase,) = recipe(settings, info)
-    method = toy.method(info)
+    method = toy.method(info, network="tiny")
 
     def loss(variables, batch, key, progress):
         step = method.loss(variables, batch, key, progress)

@@ -48,7 +48,8 @@ def test_heads_start_apart_and_share_the_trunk():
         assert len(kernel) == 3 and not np.array_equal(kernel[0], kernel[1])
 
 
-@pytest.mark.parametrize("over", ["vmap", pytest.param("map", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("over", ["vmap", "map"])
 def test_branches_are_the_same_however_they_are_compiled_two_axes_deep(over):
     """Experts of branches: native kernels under two vmaps."""
     image = jnp.asarray(RNG.normal(size=(4, 8, 8, 1)), jnp.float32)
@@ -176,6 +177,7 @@ def test_the_student_learns_from_the_frozen_teacher():
     toy.assert_trees_close(*ends, atol=2e-5)  # the loss, and with it the gradient, is tenfold
 
 
+@pytest.mark.slow
 def test_what_ride_costs_on_cifar_100_is_what_its_authors_say():
     counts = np.full(100, 5)
     info = Info(toy.DATASETS["cifar100"], (32, 32, 3), np.repeat(np.arange(100), counts), counts)
