@@ -5,7 +5,7 @@ import pathlib
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Most of the time of the tests is compiling, once each. Less effort gives the same sums, more slowly.
+# Most of the time of the tests is compiling. Less effort gives the same sums, more slowly.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # compiled programs of processes that tests start
 

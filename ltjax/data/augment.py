@@ -5,8 +5,8 @@ Augment. Each image is changed by its own key, in all parts at once, so that res
 on the other images nor on the number of devices.
 
 128 images of 32 x 32 x 3 take 0.5 ms on 2 CPU cores with the first three rows and 12 to 14 ms with
-`autoaugment` and `randaugment`, 4 % of a ResNet-32's step (docs/augmentation.md); `jitter_grey_blur`
-takes about twice as long.
+`autoaugment` and `randaugment`, 4 % of a ResNet-32's step (docs/augmentation.md);
+`jitter_grey_blur` takes about twice as long.
 """
 
 from collections.abc import Callable
