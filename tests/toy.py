@@ -168,6 +168,12 @@ def assert_trees_close(tree, other, atol):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=atol), tree, other)
 
 
+def assert_same_step(found, expected):
+    """Two of `numbers` are the same to rounding, which grows with gradients that are above 1."""
+    largest = max((np.abs(leaf).max() for leaf in jax.tree.leaves(expected[2])), default=0)
+    assert_trees_close(found, expected, atol=2e-6 * max(1, largest))
+
+
 def method(info, frozen=(), network="toy"):
     """A classifier, by default on the toy network."""
     aim = objective(settings(), info.class_counts)
