@@ -71,6 +71,28 @@ def test_mistakes_are_said_before_anything_is_run(methods, seeds, change, words,
     assert not (tmp_path / "all").exists()
 
 
+def test_what_does_not_go_with_the_config_is_left_out_of_all_and_refused_by_name(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("ltjax.train.Loop", None)  # nothing may be trained
+    config = CONFIG | {"schedule": {"name": "cosine", "lr": 0.05}}
+    with pytest.raises(UserError, match=r"config.schedule.name is 'cosine'"):
+        comparison.compare(config, ["classifier", "cam"], [0], str(tmp_path / "all"))
+    assert not (tmp_path / "all").exists()
+    some = {name: METHODS[name] for name in ("classifier", "cam", "drw")}
+    monkeypatch.setattr(comparison, "METHODS", some)
+    monkeypatch.setattr(comparison, "run", lambda config, workdir: ran.append(config["method"]))
+    monkeypatch.setattr(comparison, "summary", lambda name, seeds, reports: {"method": name})
+    for shown in ("page", "table"):
+        monkeypatch.setattr(comparison, shown, lambda rows: "shown")
+    ran = []
+    rows = comparison.compare(config, ["all"], [0], str(tmp_path))
+    assert [row["method"] for row in rows] == ["classifier", "drw"]
+    assert [method["name"] for method in ran] == ["classifier", "drw"]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "cam is left out: config.schedule.name is 'cosine'" in said
+
+
 def test_the_table_fits_80_columns_whole():
     longest = max(METHODS, key=len)
     row = {
