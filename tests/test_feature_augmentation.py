@@ -11,6 +11,7 @@ from ltjax.experts import seeded_keys
 from ltjax.mesh import QUICK
 from ltjax.methods import feature_augmentation as fa
 from ltjax.models import Network
+from ltjax.phases import steps_per_epoch
 
 OF_CIFAR10 = np.array([5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50])
 
@@ -164,3 +165,9 @@ def test_the_last_phase_goes_on_with_all_and_moves_the_head_alone(network):
 def test_head_classes_of_cifar100_are_those_of_nine_tenths():
     counts = golden("sm_class_counts")["cifar100/exp/100"]
     assert len(fa.head_classes(counts, 0.9)) == 48
+
+
+def test_an_epoch_of_the_last_phase_has_as_many_steps_as_any():
+    fusion = toy.recipe("feature_augmentation", network={"name": "tiny"}, num_epochs=10.0)[-1]
+    assert len(fusion.draw((0, 0, 0), 0)) < fusion.batch_size == 16
+    assert fusion.num_steps == 2 * steps_per_epoch(75, fusion)  # extra_share 0.2

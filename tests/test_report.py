@@ -132,3 +132,17 @@ def test_progress_on_a_terminal_is_one_line_of_80_columns():
     last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", page.file.getvalue()).split("\r")[-1]
     assert "8500/17000" in last and "loss 1.23 2.00 3.46" in last and "640 img/s" in last
     assert max(map(len, last.splitlines())) <= 80
+
+
+def test_the_title_says_what_is_shared_and_what_was_adapted():
+    def title(phases=(), **fields):
+        settings = toy.settings(num_experts=3, **fields)
+        results = {"test": result(3)}
+        recipe = phases or (toy.phase(num_experts=3),)
+        return report.describe(settings, toy.splits(), recipe, results, 1.0, [])["title"]
+
+    assert "3 independent experts" in title()
+    shared = title(share={"initialisation": True, "order": True})
+    assert "3 experts of the same initialisation and order" in shared
+    adapting = toy.phase(num_experts=3)._replace(source="test")
+    assert "adapted to the test images (without their labels)" in title((adapting,))
