@@ -46,6 +46,7 @@ def get_config():
     # Warm up for 5 epochs; "step" then divides by 100 after 80 % and again after 90 % of training.
     config.schedule = dict(name="step", lr=0.1, warmup_epochs=5)
     config.optimizer = dict(momentum=0.9, nesterov=True, weight_decay=2e-4)
+    config.share = dict()  # what experts have in common; nothing
     config.mesh = dict(expert=0)  # devices along the expert axis; 0: chosen by their number
     config.compute = dict(convolution="winograd", experts_over="auto")
     config.combine = "probs"  # the average of softmax outputs; "logits" averages these instead

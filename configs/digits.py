@@ -32,6 +32,7 @@ def get_config():
     config.num_epochs = 60.0
     config.schedule = dict(name="cosine", lr=0.1, warmup_epochs=5)
     config.optimizer = dict(momentum=0.9, nesterov=True, weight_decay=5e-4)
+    config.share = dict()  # what experts have in common; nothing
     config.mesh = dict(expert=0)  # devices along the expert axis; 0: chosen by their number
     config.compute = dict(convolution="winograd", experts_over="auto")
     config.combine = "probs"  # the average of softmax outputs; "logits" averages these instead

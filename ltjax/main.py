@@ -156,7 +156,9 @@ def _help() -> str:
 def _what_failed(error: Exception) -> str:
     """The line that says what is wrong; of a config file that failed to load, the last one."""
     if isinstance(error, KeyError):
-        return f"The config file has no group of fields {error}: misspelt, or to be added there?"
+        name, *hint = str(error.args[0]).splitlines()  # 'name', in quotes; did you mean ...?
+        hint = hint[0] if hint else "Is it misspelt, or to be added there?"
+        return f"The config file has no group of fields {name}. {hint}"
     if "as a ConfigDict" in str(error):
         return (
             "A group of fields cannot be given a value; a named choice is made by its name, as in "

@@ -25,8 +25,9 @@ def sharing(phase: Phase, what: Share) -> Phase:
     shared = shares(what)
     if shared and phase.num_experts == 1:
         raise UserError(
-            f"config.share.{shared[0]} is True, but there is one expert, who shares it with nobody "
-            f"(config.num_experts=1, or a method such as joint); leave it False."
+            f"config.share.{shared[0]} is True (the method may mean that, as same_order does), but "
+            f"there is one expert, who shares it with nobody: take more of config.num_experts, and "
+            f"not a method such as joint, or leave it out."
         )
     if what.order:
         streams = {name: _of_first(draw) for name, draw in phase.streams.items()}

@@ -126,7 +126,7 @@ def _facts(report: dict) -> str:
             f"{spent['multiply_adds_per_expert']:,} per expert, {spent['multiply_adds']:,} in all"
         ),
         **{
-            f"{name.replace('_', ' ')}, mean per image": ", ".join(f"{x:,.4g}" for x in values)
+            f"{name.replace('_', ' ')}, mean per image": ", ".join(map(_measure, values))
             for name, values in report["splits"]["test"].get("measures", {}).items()
         },
         "training": (
@@ -175,6 +175,10 @@ def _cell(name: str, value: float | None) -> str:
     if value is None:
         return "none"
     return f"{value:.3f}" if name in ("nll", "brier") else f"{100 * value:.2f}"
+
+
+def _measure(mean: float) -> str:
+    return f"{mean:,.0f}" if mean >= 1000 else f"{mean:.4g}"
 
 
 def _rate(images_per_second: float | None) -> str:

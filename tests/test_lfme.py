@@ -283,7 +283,7 @@ def test_held_out_accuracies_say_how_much_teachers_count(tmp_path, monkeypatch):
         ({"method": {"curriculum_on": "all"}}, "choose one of logits, loss"),
         ({"mixing": {"name": "mixup"}}, "config.mixing.name is 'mixup', but in 'lfme'"),
         ({"share": {"order": True}}, "config.share.order is True, but the teachers"),
-        ({"num_epochs": 1.0}, "0.6 of 1 epochs.*more than one"),
+        ({"num_epochs": 1.0}, "is 1, of which the teachers take 0.6 .*more than one"),
     ],
 )
 def test_what_cannot_work_is_refused(fields, message):

@@ -202,11 +202,11 @@ def test_authors_choices_for_a_data_set_are_defaults(name, data, expected):
     [
         (
             {"method": {"name": "sade"}, "loss": {"name": "focal"}},
-            ["config.loss is", "focal", "own"],
+            ["config.loss.name is 'focal'", "own"],
         ),
         (
             {"method": {"name": "ncl"}, "reweight": {"name": "effective_number"}},
-            ["config.reweight is", "effective_number", "leave config.reweight out"],
+            ["config.reweight.name is 'effective_number'", "leave config.reweight out"],
         ),
         ({"method": {"name": "ncl", "num_hard": 5}}, ["config.method.num_hard is 5", "at most 4"]),
         ({"method": {"name": "ncl", "num_heads": 1}}, ["config.method.num_heads", "at least 2"]),
@@ -214,7 +214,7 @@ def test_authors_choices_for_a_data_set_are_defaults(name, data, expected):
         ({"method": {"name": "balpoe", "tau_min": 3.0}}, ["config.method.tau_min is 3.0", "2.0"]),
         ({"method": {"name": "sade", "passes": 0}}, ["config.method.passes is 0"]),
         ({"method": {"name": "sade", "passes": 2}}, ["passes is 2", "aggregate is False"]),
-        ({"method": {"name": "sade"}, "loss": {"start": 0.5}}, ["config.loss is", "start", "own"]),
+        ({"method": {"name": "sade"}, "loss": {"start": 0.5}}, ["config.loss.start is 0.5", "own"]),
         ({"method": {"name": "ride", "teacher_heads": 4}}, ["teacher_heads is 4", "distill is"]),
         ({"method": {"name": "sade", "tau": -1.0}}, ["config.method.tau is -1.0"]),
         ({"method": {"name": "sade"}, "network": {"name": "resnet31"}}, ["config.network.name"]),

@@ -88,11 +88,12 @@ def through(network: Network, loss: HeadsLoss, settings, info) -> Method:
     """
     for field, none in (("loss", "cross_entropy"), ("reweight", "none")):
         chosen = getattr(settings, field)
-        if chosen != {"name": none}:
-            raise UserError(
-                f"config.{field} is {chosen}, but config.method.name="
-                f"{settings.method['name']!r} has a loss of its own; leave config.{field} out."
-            )
+        for key, value in chosen.items():
+            if (key, value) != ("name", none):
+                raise UserError(
+                    f"config.{field}.{key} is {value!r}, but config.method.name="
+                    f"{settings.method['name']!r} has a loss of its own; leave config.{field} out."
+                )
 
     def objective(logits, label, key, progress):
         del key, progress

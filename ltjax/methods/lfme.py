@@ -159,9 +159,9 @@ def _check(settings, info, extra_share):
         )
     if extra_share * settings.num_epochs <= 1:
         raise UserError(
-            f"config.method.extra_share is {extra_share:g} of {settings.num_epochs:g} epochs; the "
-            f"teachers' rate falls to 0 in their last, so they need more than one. Choose a larger "
-            f"share, or more of config.num_epochs."
+            f"config.num_epochs is {settings.num_epochs:g}, of which the teachers take "
+            f"{extra_share * settings.num_epochs:g} (config.method.extra_share={extra_share:g}), and "
+            f"they need more than one, as their rate is 0 in the last: choose more of either."
         )
     if info.num_validation and not settings.eval_every_epochs:
         raise UserError(

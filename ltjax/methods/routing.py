@@ -62,8 +62,8 @@ def routed(
 
     def measures(variables, batch):
         used = heads_used(outputs(variables, batch)[1])
-        spent = jnp.asarray(counts / 1e6, jnp.float32)[used - 1]
-        return {"heads_used": used.astype(jnp.float32), "million_multiply_adds_used": spent}
+        spent = jnp.asarray(counts, jnp.float32)[used - 1]
+        return {"heads_used": used.astype(jnp.float32), "multiply_adds_used": spent}
 
     return Method(init, loss, predict, frozen=TRAINED, heads=heads, measures=measures)
 
