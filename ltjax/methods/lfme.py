@@ -157,11 +157,12 @@ def _check(settings, info, extra_share):
             f"config.share.order is True, but the teachers of {name!r} see images of different "
             f"classes; leave it False."
         )
-    if extra_share * settings.num_epochs <= 1:
+    epochs = extra_share * settings.num_epochs
+    if epochs <= 1:
         raise UserError(
-            f"config.num_epochs is {settings.num_epochs:g}, of which the teachers take "
-            f"{extra_share * settings.num_epochs:g} (config.method.extra_share={extra_share:g}), and "
-            f"they need more than one, as their rate is 0 in the last: choose more of either."
+            f"config.num_epochs is {settings.num_epochs:g}, of which the teachers take {epochs:g} "
+            f"(config.method.extra_share={extra_share:g}), and they need more than one, as their "
+            f"rate is 0 in the last: choose more of either."
         )
     if info.num_validation and not settings.eval_every_epochs:
         raise UserError(
