@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from ltjax import rundir
-from ltjax.choices import choose, pick
+from ltjax.choices import pick
 from ltjax.console import own_console, say
 from ltjax.errors import UserError
 from ltjax.loop import Diverged
@@ -76,15 +76,13 @@ def compare(
 
 def _that_can_run(config, methods, console):
     """The methods, but for those of "all" that refuse the config; mistakes are said first."""
-    named = list(methods) != ["all"]
-    splits, found = None, []
-    for name in methods if named else METHODS:
+    named, found = list(methods) != ["all"], []
+    for name in methods if named else ():
         pick(METHODS, name, "--compare")
+    info = info_of(read(settings_from(_with(config, "classifier", 0)), console))  # for all the same
+    for name in methods if named else METHODS:
         try:
-            settings = settings_from(_with(config, name, 0))
-            choose(METHODS, "method", **settings.method)
-            splits = splits or read(settings, console)  # the same for all
-            recipe_of(settings, info_of(splits))
+            recipe_of(settings_from(_with(config, name, 0)), info)
         except UserError as error:
             if named:
                 raise

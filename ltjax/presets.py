@@ -173,9 +173,7 @@ PRESETS = {
             "network": {"head": "cosine"},
             "mixing": {"name": "mixup", "alpha": 0.4},
         },
-        on={
-            "cifar10": {"mixing": {"alpha": 0.8}},
-        },
+        on={"cifar10": {"mixing": {"alpha": 0.8}}},
         may_change=("mixing",),
     ),
 }

@@ -87,7 +87,7 @@ def _three_phases(settings, info, sampler, first_share, lr, at_most, box, drop_a
             f"config.schedule.drop_at is {settings.schedule['drop_at']}, but "
             f"config.method.name={settings.method['name']!r} has drops of its own; leave it out."
         )
-    network = network_with_maps(settings, info)
+    network = phases.network_with_maps(settings, info)
     first = dataclasses.replace(
         settings,
         num_epochs=first_share * settings.num_epochs,
@@ -115,21 +115,6 @@ def _three_phases(settings, info, sampler, first_share, lr, at_most, box, drop_a
         phases.passes(settings, info, mapping(network, len(info.labels)), name="maps"),
         train(last, "CAM", phases.carry_on, moving),
     )
-
-
-def network_with_maps(settings, info) -> Network:
-    """The config's network.
-
-    Raises:
-      UserError: if it has no feature maps.
-    """
-    network = phases.network(settings, info)
-    if network.maps is None:
-        raise UserError(
-            f"config.network.name is {settings.network['name']!r}, which has no feature maps to "
-            f"find a class in; choose another network, such as resnet32."
-        )
-    return network
 
 
 def share_of_new(class_counts, at_most: int | None):

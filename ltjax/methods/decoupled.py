@@ -102,11 +102,7 @@ def tau_norm(settings, info, *, tau: float = 1.0, sweep: bool = False) -> tuple[
         part of the training set (`data.validation`), for each expert its own.
     """
     within("config.method.tau", tau, at_least=0)
-    if settings.network.get("head", "linear") != "linear":
-        raise UserError(
-            f"config.network.head is {settings.network['head']!r}; tau-normalisation is of the "
-            f"weights of a linear head: use --config.network.head=linear."
-        )
+    phases.needs_linear_head(settings, "tau-normalisation is of the weights of")
     if sweep and "tau" in settings.method:
         raise UserError(
             f"config.method.tau is {tau}, but config.method.sweep chooses it on the held-out part; "

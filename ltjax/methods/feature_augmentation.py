@@ -24,7 +24,6 @@ from ltjax.data.sampling import Draw, among, each_class, instance_balanced
 from ltjax.errors import UserError
 from ltjax.learner import Method, Step, Variables
 from ltjax.losses import nll
-from ltjax.methods.cam import network_with_maps
 from ltjax.methods.classifier import method_for, predict_with
 from ltjax.methods.gathering import one_hot_if_any, remembering
 from ltjax.models import Network
@@ -66,18 +65,18 @@ def recipe(
     within("config.method.head_share", head_share, above=0, below=1)
     within("config.method.specific_above", specific_above, at_least=0, below=1)
     within("config.method.generic_below", generic_below, above=0, at_most=1)
-    heads = head_classes(info.class_counts, head_share)
-    _check(settings, info, heads, num_fused, head_share)
-    network = network_with_maps(settings, info)
+    largest = head_classes(info.class_counts, head_share)
+    _check(settings, info, largest, num_fused, head_share)
+    network = phases.network_with_maps(settings, info)
     last = dataclasses.replace(
         settings,
         num_epochs=extra_share * settings.num_epochs,
         schedule={"name": "step", "lr": lr, "drop_at": ()},
         optimizer=dataclasses.replace(settings.optimizer, weight_decay=weight_decay),
     )
-    draw, streams = draws(info.labels, heads, settings.batch_size, num_fused)
+    draw, streams = draws(info.labels, largest, settings.batch_size, num_fused)
     counts, experts = info.class_counts, settings.num_experts
-    fusing = fused(network, counts, heads, num_fused, specific_above, generic_below)
+    fusing = fused(network, counts, largest, num_fused, specific_above, generic_below)
     return (
         phases.phase(settings, info, method_for(settings, info, network), experts),
         phases.passes(settings, info, scoring(network, counts), name="scores"),
@@ -95,7 +94,7 @@ def head_classes(class_counts: np.ndarray, share: float) -> np.ndarray:
 
 
 def draws(
-    labels: np.ndarray, heads: np.ndarray, batch_size: int, num_fused: int
+    labels: np.ndarray, largest: np.ndarray, batch_size: int, num_fused: int
 ) -> tuple[Draw, dict[str, Draw]]:
     """What a step sees: head images, and the streams "tail" and "donor".
 
@@ -105,10 +104,10 @@ def draws(
     random, at least one of each class and at least N_t N_a; a multiple of N_t, so that devices that
     can share the tail images can share these.
     """
-    is_head = np.isin(labels, heads)
+    is_head = np.isin(labels, largest)
     head, tail = np.flatnonzero(is_head), np.flatnonzero(~is_head)
     num_tail = batch_size // (2 * (1 + num_fused))
-    num_donors = num_tail * max(num_fused, math.ceil(len(heads) / num_tail))
+    num_donors = num_tail * max(num_fused, math.ceil(len(largest) / num_tail))
 
     def shuffled(rows, size):
         return among(rows, instance_balanced(labels[rows], size, num_steps=0))
@@ -136,7 +135,7 @@ def scoring(network: Network, class_counts: np.ndarray) -> Method:
 def fused(
     network: Network,
     class_counts: np.ndarray,
-    heads: np.ndarray,
+    largest: np.ndarray,
     num_fused: int,
     specific_above: float,
     generic_below: float,
@@ -149,7 +148,7 @@ def fused(
     Args:
       network: with a linear head.
       class_counts: i64[C].
-      heads: i64[H], head classes.
+      largest: i64[H], head classes.
       num_fused: N_a, at most H.
       specific_above: t_s.
       generic_below: t_g.
@@ -171,7 +170,7 @@ def fused(
         generic = part(lambda cam: cam < generic_below, donor, batch["donor"]["label"])
         # donors are drawn from those of all devices
         pool = lax.all_gather((generic, batch["donor"]["label"]), DATA, tiled=True)
-        of = confusing(variables.memory["scores"], heads, num_fused)[label]  # [N_t, N_a]
+        of = confusing(variables.memory["scores"], largest, num_fused)[label]  # [N_t, N_a]
         new = jax.vmap(lambda *args: fuse_with(*args, *pool))(
             example_keys(key, len(label)), specific, of
         )  # [N_t, N_a, h, w, D]
@@ -210,14 +209,14 @@ def class_map(feature_maps: jax.Array, weights: jax.Array) -> jax.Array:
     return total / jnp.where(most > 0, most, 1)
 
 
-def confusing(scores: jax.Array, heads: np.ndarray, number: int) -> jax.Array:
+def confusing(scores: jax.Array, largest: np.ndarray, number: int) -> jax.Array:
     """The head classes whose images score highest for each class: f[C, C] -> i[C, number].
 
     Chu et al., ECCV 2020. The unofficial code takes any class but the own. Among those of a head
     class is its own; they are not asked for.
     """
-    _, rank = lax.top_k(scores[heads].T, number)
-    return jnp.asarray(heads)[rank]
+    _, rank = lax.top_k(scores[largest].T, number)
+    return jnp.asarray(largest)[rank]
 
 
 def fuse_with(
@@ -263,20 +262,16 @@ def _with_scores(network, num_classes):
     return init
 
 
-def _check(settings, info, heads, num_fused, head_share):
-    if settings.network.get("head", "linear") != "linear":
-        raise UserError(
-            f"config.network.head is {settings.network['head']!r}; feature augmentation finds a "
-            f"class by the weights of a linear head: use --config.network.head=linear."
-        )
-    if len(heads) == info.num_classes:
+def _check(settings, info, largest, num_fused, head_share):
+    phases.needs_linear_head(settings, "feature augmentation finds a class by the weights of")
+    if len(largest) == info.num_classes:
         raise UserError(
             f"config.method.head_share is {head_share}, which makes head classes of all "
-            f"{len(heads)}; choose less, so that there are tail classes."
+            f"{len(largest)}; choose less, so that there are tail classes."
         )
-    if num_fused > len(heads):
+    if num_fused > len(largest):
         raise UserError(
-            f"config.method.num_fused is {num_fused}, but there are {len(heads)} head classes; "
+            f"config.method.num_fused is {num_fused}, but there are {len(largest)} head classes; "
             f"choose at most that many, or a larger --config.method.head_share."
         )
     if settings.batch_size < 2 * (1 + num_fused):

@@ -21,6 +21,8 @@ from ltjax.mixing import MIXINGS, Mixing
 from ltjax.models import Network
 from ltjax.models.branches import BRANCHED
 
+BRANCHED_GROUPS = ("backbone", "branches", "head")  # of the params of a branched network
+
 # As ltjax.objective.Objective, of the logits of all heads: (logits f32[K, B, C], label i32[B], key,
 # progress) -> (values f32[B], weights f32[B]).
 HeadsObjective = Callable

@@ -15,7 +15,6 @@ from jax import lax
 from ltjax import phases
 from ltjax.axes import DATA
 from ltjax.choices import within
-from ltjax.errors import UserError
 from ltjax.learner import Method, Step, Variables
 from ltjax.losses import nll
 from ltjax.methods.classifier import method_for, predict_with
@@ -56,17 +55,8 @@ def recipe(
     within("config.method.lr", lr, above=0)
     within("config.method.feature_rate", feature_rate, at_least=0)
     within("config.method.centroid_weight", centroid_weight, at_least=0)
-    if settings.network.get("head", "linear") != "linear":
-        raise UserError(
-            f"config.network.head is {settings.network['head']!r}, but the hallucinator of "
-            f"config.method.name='oltr' is a linear head: use --config.network.head=linear."
-        )
-    network = phases.network(settings, info)
-    if network.maps is None:
-        raise UserError(
-            f"config.network.name is {settings.network['name']!r}, which has no feature maps to "
-            f"attend to; choose another network, such as resnet32."
-        )
+    phases.needs_linear_head(settings, "the hallucinator of config.method.name='oltr' is")
+    network = phases.network_with_maps(settings, info)
     first = dataclasses.replace(settings, num_epochs=first_share * settings.num_epochs)
     second = dataclasses.replace(
         settings,

@@ -23,8 +23,8 @@ from ltjax.choices import choose, only_with, within
 from ltjax.errors import UserError
 from ltjax.learner import Method, Variables
 from ltjax.losses import divergence
-from ltjax.methods.heads import HeadsObjective, branched, many_headed
-from ltjax.methods.routing import TRAINED, multiply_adds, routed
+from ltjax.methods.heads import BRANCHED_GROUPS, HeadsObjective, branched, many_headed
+from ltjax.methods.routing import multiply_adds, routed
 from ltjax.mixing import MIXINGS
 from ltjax.models import Network
 from ltjax.objective import Objective, objective
@@ -118,7 +118,7 @@ def recipe(
     counts = multiply_adds([to_count(k + 1, reduced) for k in range(num_heads)], info, top_k)
     method = routed(student, num_heads, top_k, counts)
     second = _second(settings, info, routing_share, routing_lr)
-    begin = phases.keep(*TRAINED)
+    begin = phases.keep(*BRANCHED_GROUPS)
     return *first, phases.phase(second, info, method, settings.num_experts, "routing", begin)
 
 

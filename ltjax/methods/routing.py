@@ -11,9 +11,9 @@ from jax.nn import log_sigmoid
 
 from ltjax import cost, phases
 from ltjax.learner import Method, Step, Variables
+from ltjax.methods.classifier import predict_with
+from ltjax.methods.heads import BRANCHED_GROUPS
 from ltjax.models import Network, router
-
-TRAINED = ("backbone", "branches", "head")  # before the router
 
 
 def routed(
@@ -57,15 +57,14 @@ def routed(
         logits, gates = outputs(variables, batch)
         return routed_logits(logits, heads_used(gates))
 
-    def heads(variables, batch):
-        return network.apply(variables, batch["image"], train=False)[0][0]
-
     def measures(variables, batch):
         used = heads_used(outputs(variables, batch)[1])
         spent = jnp.asarray(counts, jnp.float32)[used - 1]
         return {"heads_used": used.astype(jnp.float32), "multiply_adds_used": spent}
 
-    return Method(init, loss, predict, frozen=TRAINED, heads=heads, measures=measures)
+    return Method(
+        init, loss, predict, frozen=BRANCHED_GROUPS, heads=predict_with(network), measures=measures
+    )
 
 
 def needed(logits: jax.Array, label: jax.Array) -> jax.Array:

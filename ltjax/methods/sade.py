@@ -19,7 +19,14 @@ from ltjax.choices import only_with, within
 from ltjax.data import sampling
 from ltjax.learner import Method, Step, Variables, learner
 from ltjax.methods.classifier import predict_with
-from ltjax.methods.heads import HeadsLoss, branched, log_shares, shifted, through
+from ltjax.methods.heads import (
+    BRANCHED_GROUPS,
+    HeadsLoss,
+    branched,
+    log_shares,
+    shifted,
+    through,
+)
 from ltjax.models import Network
 from ltjax.optim import sgd
 
@@ -156,8 +163,7 @@ def _aggregation(settings, info, network, passes):
     per_pass = phases.steps_per_epoch(info.num_test, settings)
     num_steps = passes * per_pass
     draw = sampling.in_order(info.num_test, settings.batch_size)
-    groups = ("backbone", "branches", "head")
-    method = aggregating(network, num_steps, per_pass)._replace(frozen=groups)
+    method = aggregating(network, num_steps, per_pass)._replace(frozen=BRANCHED_GROUPS)
     optimizer = sgd(lambda step: 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     return phases.Phase(
         name="aggregate",
@@ -167,6 +173,6 @@ def _aggregation(settings, info, network, passes):
         batch_size=settings.batch_size,
         draw=draw,
         streams={"view": draw},
-        begin=phases.keep(*groups),
+        begin=phases.keep(*BRANCHED_GROUPS),
         source="test",
     )

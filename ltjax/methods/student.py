@@ -84,8 +84,7 @@ def student(
     num_parts, num_classes = parts.shape
     teacher_of = jnp.asarray(parts.argmax(0))
 
-    def says(teacher):
-        return lambda image: network.apply(teacher, image, train=False)[0][0]
+    predict = predict_with(network)
 
     def init(key, batch):
         params, stats = network.init(key, batch["image"])
@@ -103,7 +102,7 @@ def student(
     def loss(variables, batch, key, progress):
         image, label, memory = batch["image"], batch["label"], variables.memory
         (logits, _), stats = network.apply(variables, image, train=True)
-        teachers = over_experts(lambda own: says(own)(image), over)(memory["teachers"])  # [L, B, C]
+        teachers = over_experts(lambda own: predict(own, batch), over)(memory["teachers"])
         epoch = phases.epoch_of(progress, *epochs) + 1
         ease = lessons.curriculum(memory["start"][batch["index"]], epoch, epochs[0])  # [B]
         counts_for = lessons.teacher_weight(*memory["accuracy"], alpha)  # [L]
@@ -137,4 +136,4 @@ def student(
         now = lessons.part_accuracy(right, seen, parts, of_student)
         return memory | {"accuracy": jnp.stack([now, of_teachers])}
 
-    return Method(init, loss, predict_with(network), after_eval if held_out else keep)
+    return Method(init, loss, predict, after_eval if held_out else keep)

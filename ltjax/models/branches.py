@@ -6,6 +6,7 @@ heads here: they share the trunk, so they are not independent. `BRANCHED` has a 
 of NETWORKS that can branch.
 """
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 from ltjax.choices import pick
 from ltjax.models import Network, classifier_network
 from ltjax.models.heads import HEADS, PYTORCH_HEADS
-from ltjax.models.imagenet import RESNETS, WIDTHS, ResNet
+from ltjax.models.imagenet import RESNETS, ResNet
 from ltjax.models.resnet import CifarResNet
 
 # f of one branch -> the same over a leading axis [K] of its argument's leaves, as jax.vmap
@@ -79,17 +80,17 @@ def _of_all(tree: dict) -> dict:
     return {ours: tree[theirs] for ours, theirs in _GROUPS.items() if theirs in tree}
 
 
-def cifar_branches(
-    depth: int, widths: tuple[int, ...], reduced_widths: tuple[int, ...]
+def branching(
+    backbone: Callable[..., nn.Module], at: int, reduced_widths: tuple[int, ...], heads: dict
 ) -> Callable[..., Network]:
-    """A row of BRANCHED: a CifarResNet that branches after its first stage.
+    """A row of BRANCHED.
 
     Args:
-      depth: 6 n + 2, with n blocks a stage.
-      widths: of all stages.
-      reduced_widths: of those of a branch, where these are reduced.
+      backbone: form -> the whole backbone.
+      at: the block that branches begin with, counted from 0.
+      reduced_widths: of all its stages, where those of branches are reduced.
+      heads: table of heads, as in ltjax.models.heads.
     """
-    blocks = (depth - 2) // 6
 
     def resnet(
         num_classes: int,
@@ -100,36 +101,26 @@ def cifar_branches(
         *,
         head: str = "linear",
     ) -> Network:
-        make_head = pick(HEADS, head, "config.network.head")
-        late = (*widths[:1], *(reduced_widths if reduced else widths[1:]))
-        trunk, branch = CifarResNet(blocks, widths, form).split(blocks, late)
+        make_head = pick(heads, head, "config.network.head")
+        trunk, branch = backbone(form=form).split(at, reduced_widths if reduced else None)
         return branched(trunk, branch, make_head(num_classes), num_heads, each)
 
     return resnet
 
 
-def imagenet_branches(name: str) -> Callable[..., Network]:
-    """A row of BRANCHED: a ResNet that branches after its second stage."""
-    convs, blocks = RESNETS[name]
-
-    def resnet(
-        num_classes: int,
-        form: str = "winograd",
-        num_heads: int = 3,
-        reduced: bool = True,
-        each: Each = jax.vmap,
-        *,
-        head: str = "linear",
-    ) -> Network:
-        make_head = pick(PYTORCH_HEADS, head, "config.network.head")
-        late = (*WIDTHS[:2], *((192, 384) if reduced else WIDTHS[2:]))
-        trunk, branch = ResNet(convs, blocks, form).split(sum(blocks[:2]), late)
-        return branched(trunk, branch, make_head(num_classes), num_heads, each)
-
-    return resnet
-
-
-# name of the network -> (classes, form, heads, reduced, each, *, head) -> its branched counterpart.
-# Reduced branches are three quarters as wide, as in RIDE's code on CIFAR and ImageNet-LT.
-BRANCHED = {f"resnet{n}": cifar_branches(n, (16, 32, 64), (24, 48)) for n in (8, 20, 32, 56)}
-BRANCHED |= {name: imagenet_branches(name) for name in RESNETS}
+# name of the network -> (classes, form, heads, reduced, each, *, head) -> its branched counterpart:
+# after the first stage for small images, after the second for large ones. Reduced branches are
+# three quarters as wide, as in RIDE's code on CIFAR and ImageNet-LT.
+BRANCHED = {
+    f"resnet{6 * n + 2}": branching(functools.partial(CifarResNet, n), n, (16, 24, 48), HEADS)
+    for n in (1, 3, 5, 9)
+}
+BRANCHED |= {
+    name: branching(
+        functools.partial(ResNet, convs, blocks),
+        sum(blocks[:2]),
+        (64, 128, 192, 384),
+        PYTORCH_HEADS,
+    )
+    for name, (convs, blocks) in RESNETS.items()
+}
