@@ -17,10 +17,14 @@ SOURCE = re.compile(r"[A-Z][\w-]+ (?:et al\.|and [A-Z][\w-]+)[^:;]*?\b(?:19|20)\
 def rows() -> Iterator[tuple[str, str, str]]:
     """(config field, name, what it is and where it comes from), for every choice by name."""
     for field, table in TABLES.items():
+        described = set()
         for name, row in table.items():
             is_preset = field == "method" and name in PRESETS
             text = PRESETS[name].about if is_preset else about(row)
-            yield field, name, text + options(row, ("start=0.0",) if field in SET_IN else ())
+            if row not in described:  # several names may stand for one row: options are said once
+                text += options(row, ("start=0.0",) if field in SET_IN else ())
+            described.add(row)
+            yield field, name, text
     for name, dataset in DATASETS.items():
         yield "data", name, dataset.about
 

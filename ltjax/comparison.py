@@ -5,9 +5,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from ltjax import rundir
 from ltjax.choices import pick
 from ltjax.console import own_console, say
@@ -15,16 +12,8 @@ from ltjax.errors import UserError
 from ltjax.loop import Diverged
 from ltjax.methods import METHODS
 from ltjax.settings import settings_from
-from ltjax.tables import as_markdown
+from ltjax.standings import COLUMNS, page, table
 from ltjax.train import info_of, read, recipe_of, run
-
-COLUMNS = {  # of the average of experts, in percent
-    "accuracy": "acc",
-    "many": "many",
-    "medium": "med",
-    "few": "few",
-    "ece": "ECE",
-}
 
 
 def compare(
@@ -37,7 +26,8 @@ def compare(
 
     Args:
       config: an ml_collections.ConfigDict; its method's name and its seed are replaced.
-      methods: rows of METHODS, or ("all",).
+      methods: rows of METHODS, or ("all",). A number of experts other than the config's stands
+        after a colon, as in "classifier:3".
       seeds: of the runs; the selection of images (data.seed) stays as it is.
       workdir: the folder above those of the runs; "runs/comparison" by default.
 
@@ -58,7 +48,8 @@ def compare(
         for seed in seeds:
             say(console, f"{name} ({number} of {len(methods)}), seed {seed}")
             try:
-                reports.append(run(_with(config, name, seed), str(folder / f"{name}-{seed}")))
+                below = folder / f"{name.replace(':', '-x')}-{seed}"
+                reports.append(run(_with(config, name, seed), str(below)))
             except Diverged as diverged:
                 say(console, f"{name} is left out: {diverged}")
                 break
@@ -78,7 +69,7 @@ def _that_can_run(config, methods, console):
     """The methods, but for those of "all" that refuse the config; mistakes are said first."""
     named, found = list(methods) != ["all"], []
     for name in methods if named else ():
-        pick(METHODS, name, "--compare")
+        _parts(name)
     info = info_of(read(settings_from(_with(config, "classifier", 0)), console))  # for all the same
     for name in methods if named else METHODS:
         try:
@@ -102,70 +93,49 @@ def summary(method: str, seeds: Sequence[int], reports: Sequence[dict]) -> dict:
     return {
         "method": method,
         "seeds": list(seeds),
-        "title": reports[0]["title"],
+        "data": reports[0]["title"].rpartition(": ")[0],
+        "setting": _setting(reports[0]["config"]),
         "test": {name: value for name, value in values.items() if None not in value},
         "mean_expert": [statistics.mean(one) for one in experts],
         "num_experts": reports[0]["config"]["num_experts"],
         "epochs": reports[0]["epochs"],
         "train_seconds": [report["cost"]["train_seconds"] for report in reports],
+        "parameters": reports[0]["cost"]["parameters"],
         "multiply_adds": reports[0]["cost"]["multiply_adds"],
         "device": reports[0]["device"],
         "versions": reports[0]["versions"],
     }
 
 
-def table(rows: Sequence[dict]) -> Table:
-    """Methods in the order of their accuracy; means over seeds, of accuracy their deviation too."""
-    out = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=0)
-    out.add_column("method", no_wrap=True)
-    for title in (*COLUMNS.values(), "expert", "MACs", "ep.", "min"):
-        out.add_column(title, justify="right", no_wrap=True)
-    for row in sorted(rows, key=lambda row: -statistics.mean(row["test"]["accuracy"])):
-        out.add_row(
-            row["method"],
-            _with_spread(row["test"]["accuracy"]),
-            *(_percent(row["test"].get(name)) for name in COLUMNS if name != "accuracy"),
-            _percent(row["mean_expert"]),
-            _multiply_adds(row["multiply_adds"]),
-            f"{row['epochs']:.0f}",
-            f"{statistics.mean(row['train_seconds']) / 60:,.0f}",
-        )
-    return out
-
-
-def page(rows: Sequence[dict]) -> str:
-    """The comparison as a Markdown page."""
-    versions = ", ".join(f"{name} {version}" for name, version in rows[0]["versions"].items())
-    parts = [
-        f"# Methods compared on {rows[0]['title'].rpartition(': ')[0]}",
-        f"{rows[0]['num_experts']} expert(s); seeds {', '.join(map(str, rows[0]['seeds']))}. Test "
-        "split, last state, in percent; after ±, the standard deviation over seeds. *expert* is "
-        "the mean accuracy of single experts, the other numbers are of their average; *MACs*, "
-        "multiply-adds of all experts for an image; *ep.*, the epochs of all phases; *min*, "
-        "minutes of training.",
-        as_markdown(table(rows)),
-        f"{rows[0]['device']}; {versions}.",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _with(config, method, seed):
-    """The config as plain dicts, with another method and seed."""
+def _with(config, name, seed):
+    """The config as plain dicts, with another method, seed and maybe number of experts."""
+    method, experts = _parts(name)
     config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     given = config.get("method") or {}
     group = {**given, "name": method} if isinstance(given, Mapping) else given  # or an error later
-    return config | {"method": group, "seed": seed}
+    return config | {"method": group, "seed": seed} | experts
 
 
-def _multiply_adds(count):
-    unit, name = (1e9, "G") if count >= 1e9 else (1e6, "M")
-    return f"{count / unit:.3g}{name}"
+def _parts(name):
+    """("ldam", {"num_experts": 3}) of "ldam:3"."""
+    method, colon, number = name.partition(":")
+    pick(METHODS, method, "--compare")
+    if not colon:
+        return method, {}
+    if not number.isdecimal() or int(number) < 1:
+        raise UserError(
+            f"--compare is {name!r}; after the colon must be a number of experts, as in {method}:3."
+        )
+    return method, {"num_experts": int(number)}
 
 
-def _percent(values):
-    return "none" if values is None else f"{100 * statistics.mean(values):.1f}"
-
-
-def _with_spread(values):
-    mean = f"{100 * statistics.mean(values):.2f}"
-    return f"{mean} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else mean
+def _setting(config):
+    """What methods have in common, so nothing that a method may choose; from a report's config."""
+    schedule, optimizer = config["schedule"], config["optimizer"]
+    steps = ", ".join(f"{key} {value}" for key, value in schedule.items() if key != "name")
+    return (
+        f"{config['network']['name']}, {config['num_epochs']:g} epochs of {config['batch_size']} "
+        f"images an expert and step, augmentation {config['augment']['name']}, schedule "
+        f"{schedule['name']} ({steps}), momentum {optimizer['momentum']:g}, weight decay "
+        f"{optimizer['weight_decay']:g}."
+    )

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+import textwrap
 import traceback
 
 from absl import flags, logging
@@ -20,7 +21,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; by default o
 _LIST = flags.DEFINE_bool("list", False, "Print what there is to choose from, and stop.")
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config and stop.")
 _COMPARE = flags.DEFINE_list(
-    "compare", None, "Methods to run one after another and tabulate, or all; see --list."
+    "compare",
+    None,
+    "Methods to run one after another and tabulate, or all; see --list. ldam:3: of 3 experts.",
 )
 _SEEDS = flags.DEFINE_list(
     "seeds", None, "Seeds of the runs that --compare makes, such as 0,1,2; by default config.seed."
@@ -140,14 +143,19 @@ def _help() -> str:
 
     ours = (_CONFIG, _WORKDIR, _COMPARE, _SEEDS, _LIST, _PRINT_CONFIG, _DISTRIBUTED)
     ours += (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)
-    options = [f"  --{flag.name}: {flags.FLAGS[flag.name].help}" for flag in ours]
+    options = [
+        textwrap.fill(
+            f"  --{flag.name}: {flags.FLAGS[flag.name].help}", 80, subsequent_indent="    "
+        )
+        for flag in ours
+    ]
     values = [f"  --config.{name}={value!r}" for name, value in fields()]
     return "\n".join(
         [__doc__, "Options:", *options, "", "Fields of a config, and their defaults:", *values]
         + [
             "",
-            "ltjax/settings.py says what each field means. --list prints what is chosen by name,",
-            "and the options that it takes, such as config.sampler.q.",
+            "ltjax/settings.py says what each field means. --list prints what is chosen by",
+            "name, and the options that it takes, such as config.sampler.q.",
             "--config F --print_config shows the values of a config.",
         ]
     )

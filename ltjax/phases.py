@@ -212,35 +212,6 @@ def network(settings: Settings, info: Info) -> Network:
     return make(info.num_classes, settings.compute.convolution)
 
 
-def network_with_maps(settings: Settings, info: Info) -> Network:
-    """The same, for methods that look where in an image something is.
-
-    Raises:
-      UserError: if it has no feature maps.
-    """
-    found = network(settings, info)
-    if found.maps is None:
-        raise UserError(
-            f"config.network.name is {settings.network['name']!r}, which has no feature maps to "
-            f"look at; choose another network, such as resnet32."
-        )
-    return found
-
-
-def needs_linear_head(settings: Settings, why: str) -> None:
-    """Refuse a config with another head than a linear one; `why` reads on with "a linear head".
-
-    Raises:
-      UserError: naming the head.
-    """
-    head = settings.network.get("head", "linear")
-    if head != "linear":
-        raise UserError(
-            f"config.network.head is {head!r}, but {why} a linear head: use "
-            f"--config.network.head=linear."
-        )
-
-
 def on_images(method: Method, info: Info, settings: Settings) -> Method:
     """Let a method that expects normalised floats read the data set's uint8 images.
 

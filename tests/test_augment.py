@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
+from PIL import Image
 
 from ltjax import mesh
 from ltjax.axes import example_keys
@@ -68,6 +69,22 @@ def test_a_square_as_large_as_the_image_leaves_a_quarter_at_least():
     assert set((found == 0).sum((1, 2, 3))) == {a * b for a in (2, 3, 4) for b in (2, 3, 4)}
 
 
+def test_turned_images_are_pillows_and_all_angles_are_as_likely():
+    image = np.random.default_rng(1).integers(1, 256, (12, 10, 3)).astype(np.uint8)
+    angles = np.linspace(-15, 15, 2 * 240 + 1)
+    expected = np.stack([Image.fromarray(image).rotate(angle) for angle in angles])
+    keys = jax.random.split(jax.random.key(1), 2000)
+    found = np.asarray(
+        augment.turned(keys, jnp.asarray(np.resize(image, (2000, *image.shape))), 15)
+    )
+    number = {picture.tobytes(): i for i, picture in enumerate(expected)}  # the last of equal ones
+    drawn = np.array([number[picture.tobytes()] for picture in found])
+    apart = np.array([number[picture.tobytes()] for picture in expected])
+    tenths = [np.isin(drawn, part).mean() for part in np.array_split(np.arange(481), 10)]
+    shares = [np.isin(apart, part).mean() for part in np.array_split(np.arange(481), 10)]
+    np.testing.assert_allclose(tenths, shares, atol=0.027)  # four standard deviations
+
+
 OPTIONS = {"cutout": {"size": 4}, "autoaugment": {"cutout": 3}, "randaugment": {"cutout": 3}}
 every_row = pytest.mark.parametrize("row", AUGMENTS)
 
@@ -100,7 +117,7 @@ def test_the_default_row_is_shifts_and_mirroring_as_the_data_set_has_them():
         np.testing.assert_array_equal(augmented("pad_crop_flip", name, image), expected)
 
 
-@pytest.mark.parametrize("row", ["cutout", "autoaugment", "randaugment"])
+@pytest.mark.parametrize("row", ["cutout", "autoaugment", "randaugment", "rotation"])
 def test_digits_are_never_mirrored(row):
     """Pixels are ranked from left to right; in a mirrored image, from right to left."""
     ramp = np.broadcast_to(np.arange(1, 9) * 25, (500, 8, 8))[..., None].astype(np.uint8)

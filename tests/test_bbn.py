@@ -14,6 +14,7 @@ from ltjax.errors import UserError
 from ltjax.learner import Variables
 from ltjax.methods import bbn
 from ltjax.models import NETWORKS, classifier_network
+from ltjax.models.bilateral import bilateral
 from ltjax.models.heads import Linear
 from ltjax.models.resnet import CifarResNet
 from ltjax.objective import objective
@@ -29,11 +30,11 @@ REAL = [
 def shapes(name, num_classes, size=32):
     """(network, two branches of it, variables of each as shapes)."""
     network = NETWORKS[name](num_classes, "plain")
-    bilateral = network.bilateral(bbn.BRANCHES)
+    branches = bilateral(network, bbn.BRANCHES)
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     key = jax.random.key(0)
-    found = [Variables(*jax.eval_shape(of.init, key, image)) for of in (network, bilateral)]
-    return network, bilateral, *found, image
+    found = [Variables(*jax.eval_shape(of.init, key, image)) for of in (network, branches)]
+    return network, branches, *found, image
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -50,10 +51,10 @@ def test_trunk_and_a_branch_are_the_network(name):
 
 @pytest.mark.parametrize("num_classes, parameters", [(10, 538_778), (100, 550_388)])
 def test_the_authors_network_costs_what_theirs_does(num_classes, parameters):
-    _, bilateral, _, variables, image = shapes("resnet32", num_classes)
+    _, branches, _, variables, image = shapes("resnet32", num_classes)
     assert cost.parameters(variables.params) == parameters
     if num_classes == 10:
-        predict = bbn.bbn(bilateral, None, None).predict
+        predict = bbn.bbn(branches, None, None).predict
         found = cost.multiply_adds(predict, variables, {"image": image})
         assert round(found, -5) == 73_600_000  # the trunk is run once
 
@@ -65,7 +66,7 @@ def small(num_classes):
 @functools.cache
 def toy_branches():
     """(two branches of a stem and a block, variables, a batch of 8 and its reversed stream)."""
-    bilateral = small(4).bilateral(bbn.BRANCHES)
+    branches = bilateral(small(4), bbn.BRANCHES)
     rng = np.random.default_rng(0)
 
     def drawn():
@@ -73,17 +74,17 @@ def toy_branches():
         return {"image": image, "label": jnp.asarray(rng.integers(0, 4, 8))}
 
     batch = drawn() | {"reversed": drawn()}
-    return bilateral, Variables(*bilateral.init(jax.random.key(0), batch["image"])), batch
+    return branches, Variables(*branches.init(jax.random.key(0), batch["image"])), batch
 
 
 @functools.cache
 def compiled_step():
     """(variables, batch, alpha) -> (gradients of the mean loss, Step)."""
-    bilateral, *_ = toy_branches()
+    branches, *_ = toy_branches()
 
     def step(variables, batch, alpha):
         aim = objective(toy.settings(), toy.CLASS_COUNTS)
-        method = bbn.bbn(bilateral, aim, alpha=lambda progress: progress)
+        method = bbn.bbn(branches, aim, alpha=lambda progress: progress)
 
         def loss(params):
             out = method.loss(variables._replace(params=params), batch, jax.random.key(0), alpha)
@@ -118,14 +119,14 @@ def test_alpha_says_which_branch_learns(alpha, still):
 
 
 def test_each_pass_moves_the_trunks_statistics_and_its_own_branchs():
-    bilateral, variables, batch = toy_branches()
+    branches, variables, batch = toy_branches()
     _, out = compiled_step()(variables, batch, 0.5)
 
     def passes(variables, batch):
-        _, stats = bilateral.features(variables, batch["image"], bbn.BRANCHES[:1], train=True)
+        _, stats = branches.features(variables, batch["image"], bbn.BRANCHES[:1], train=True)
         variables = variables._replace(stats=stats)
         image = batch["reversed"]["image"]
-        return stats, bilateral.features(variables, image, bbn.BRANCHES[1:], train=True)[1]
+        return stats, branches.features(variables, image, bbn.BRANCHES[1:], train=True)[1]
 
     after_one, after_both = on_one_device(passes, 2)(variables, batch)
     toy.assert_trees_close(out.stats, after_both, atol=1e-6)
@@ -144,8 +145,8 @@ def test_each_pass_moves_the_trunks_statistics_and_its_own_branchs():
 
 
 def test_the_prediction_is_the_mean_of_what_each_branch_says_alone():
-    bilateral, variables, batch = toy_branches()
-    method = bbn.bbn(bilateral, None, None)
+    branches, variables, batch = toy_branches()
+    method = bbn.bbn(branches, None, None)
     other = jax.tree.map(lambda x: x + 1, variables.params["rebalancing"])
     changed = variables._replace(params=variables.params | {"rebalancing": other})
     says = jax.jit(
@@ -202,9 +203,10 @@ def test_the_second_batch_is_of_the_reversed_tail():
     np.testing.assert_allclose(shares(phase.streams["reversed"]), expected, atol=0.022)
 
 
-def test_a_network_without_blocks_is_refused():
-    with pytest.raises(UserError, match="config.network.name is 'tiny'.*resnet32"):
-        toy.recipe("bbn", network={"name": "tiny"})
+def test_a_network_without_blocks_is_refused(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "whole", toy.whole)
+    with pytest.raises(UserError, match="config.network.name is 'whole'.*resnet32"):
+        toy.recipe("bbn", network={"name": "whole"})
 
 
 @pytest.mark.slow

@@ -51,11 +51,24 @@ def test_methods_are_run_over_seeds_and_tabulated(tmp_path, monkeypatch, capsys)
     assert comparison.compare(CONFIG, ["drw"], [0, 1], str(tmp_path)) == rows
 
 
+def test_a_method_may_have_another_number_of_experts(tmp_path):
+    first, second = comparison.compare(CONFIG, ["drw", "drw:1"], [0], str(tmp_path))
+    assert (first["num_experts"], second["num_experts"]) == (2, 1)
+    assert first["parameters"] == 2 * second["parameters"]
+    names = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+    assert names == ["drw-0", "drw-x1-0"]
+    page = (tmp_path / "comparison.md").read_text()
+    assert "Experts: 2, or as after the colon" in page and "| drw:1 " in page
+    assert "parameters" in page
+
+
 @pytest.mark.parametrize(
     "methods, seeds, change, words",
     [
         (["classifier", "ldm"], [0], {}, ["--compare is 'ldm'", "did you mean 'ldam'"]),
         (["classifier"], [0, 0], {}, ["--seeds is [0, 0]", "different"]),
+        (["drw:0"], [0], {}, ["--compare is 'drw:0'", "drw:3"]),
+        (["drw:few"], [0], {}, ["--compare is 'drw:few'", "drw:3"]),
         (
             ["classifier", "ldam"],
             [0],
@@ -99,6 +112,7 @@ def test_the_table_fits_80_columns_whole():
         "method": longest,
         "test": {name: [1.0, 0.9] for name in comparison.COLUMNS},
         "mean_expert": [1.0, 1.0],
+        "parameters": 470_000,
         "multiply_adds": 12_345_678_901,
         "epochs": 420.0,
         "train_seconds": [60_000.0],
@@ -107,7 +121,13 @@ def test_the_table_fits_80_columns_whole():
     console.print(comparison.table([row]))
     text = console.file.getvalue()
     assert max(map(len, text.splitlines())) <= 80 and "…" not in text
-    assert longest in text and "95.00 ± 7.07" in text and "1,000" in text and "12.3G" in text
+    assert (
+        "parameters" not in text
+        and longest in text
+        and "95.00 ± 7.07" in text
+        and "1,000" in text
+        and "12.3G" in text
+    )
 
 
 def test_seeds_without_a_comparison_are_refused():

@@ -18,7 +18,7 @@ from ltjax.data.splits import long_tailed_counts
 from ltjax.learner import Variables
 from ltjax.methods import bbn
 from ltjax.models import classifier_network
-from ltjax.models.bilateral import Bilateral
+from ltjax.models.bilateral import Bilateral, bilateral
 from ltjax.models.heads import Linear
 from ltjax.models.resnet import CifarResNet
 
@@ -56,7 +56,7 @@ def images(file, which):
 
 
 def network():
-    return classifier_network(CifarResNet(5), Linear(10)).bilateral(bbn.BRANCHES)
+    return bilateral(classifier_network(CifarResNet(5), Linear(10)), bbn.BRANCHES)
 
 
 def test_features_and_predictions_are_the_authors():

@@ -12,7 +12,8 @@ from test_golden_resnet32 import on_one_device
 from ltjax import cost
 from ltjax.experts import take
 from ltjax.learner import Variables
-from ltjax.models.branches import BRANCHED
+from ltjax.models import NETWORKS
+from ltjax.models.branches import branched
 
 LEAVES = {
     "bn": {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"},
@@ -66,7 +67,7 @@ def resnet32():
     start = "state_dict/"
     entries = [(k.removeprefix(start), file[k]) for k in file.files if k.startswith(start)]
     image = jnp.asarray(file["x"].transpose(0, 2, 3, 1), jnp.float64)
-    network = BRANCHED["resnet32"](100, head="cosine")
+    network = branched(NETWORKS["resnet32"](100, head="cosine"), 3)
     return network, ours(entries, 3, first=2), image, jnp.asarray(file["target"]), file
 
 
@@ -120,7 +121,7 @@ def test_resnet10_with_three_heads_is_the_authors():
         entries.append((name, np.float32(u)))
     image = np.random.RandomState(seed + 100_000).uniform(-1, 1, file["x_shape"])
     image = jnp.asarray(np.float32(image).transpose(0, 2, 3, 1), jnp.float64)
-    network = BRANCHED["resnet10"](1000, head="cosine")
+    network = branched(NETWORKS["resnet10"](1000, head="cosine"), 3)
     variables = ours(entries, 3, first=3)
     assert cost.parameters(variables.params) == file["num_params"]
 
@@ -148,7 +149,7 @@ COSTS = {
 @pytest.mark.parametrize("of", COSTS, ids=str)
 def test_branched_networks_cost_what_the_authors_do(of):
     name, classes, side, num_heads = of
-    network = BRANCHED[name](classes, num_heads=num_heads, head="cosine")
+    network = branched(NETWORKS[name](classes, head="cosine"), num_heads)
     image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     variables = Variables(*jax.eval_shape(network.init, jax.random.key(0), image))
 

@@ -8,10 +8,11 @@ from conftest import ROOT
 FLOORS = [
     ["main", "bench"],
     ["catalogue", "comparison"],
-    ["train"],
+    ["train", "standings"],
     ["loop"],
     ["report", "tables", "evaluate", "checkpoint", "rundir", "console", "signals"],
     ["methods", "sharing"],
+    ["needs"],
     ["phases"],
     ["mixing"],
     ["experts", "mesh", "strides", "data.feeds", "data.augment", "cost", "objective"],
@@ -41,7 +42,7 @@ DOORS = {
     "absl": ["main"],
     "ml_collections": ["main"],
     "tensorboardX": ["rundir"],
-    "rich": ["console", "tables", "train", "loop", "bench", "catalogue", "comparison"],
+    "rich": ["console", "tables", "train", "loop", "bench", "catalogue", "standings"],
     "tensorflow_datasets": ["data.builders", "data.datasets"],
     "tensorflow": [],
 }

@@ -16,7 +16,7 @@ from ltjax.learner import Variables
 from ltjax.losses import divergence
 from ltjax.methods import METHODS, ride, routing
 from ltjax.methods.heads import branched
-from ltjax.models.branches import BRANCHED
+from ltjax.models import NETWORKS, branches
 from ltjax.phases import Info
 from ltjax.settings import Compute
 
@@ -39,7 +39,7 @@ def variables_of(network, image, key=0):
 @pytest.mark.slow
 def test_heads_start_apart_and_share_the_trunk():
     image = jnp.asarray(toy.splits().train.image[:2], jnp.float32)
-    params, _ = jax.jit(toy.branching(4).init)(jax.random.key(0), image)
+    params, _ = jax.jit(branches.branched(toy.network(4), 3).init)(jax.random.key(0), image)
     assert params["backbone"]["stem"]["kernel"].shape == (3, 3, 1, 4)
     for kernel in (
         params["branches"]["stage2_block0"]["conv1"]["kernel"],  # [K, 3, 3, 4, 6]
@@ -54,7 +54,7 @@ def test_branches_are_the_same_however_they_are_compiled_two_axes_deep(over):
     """Experts of branches: native kernels under two vmaps."""
     image = jnp.asarray(RNG.normal(size=(4, 8, 8, 1)), jnp.float32)
     each = {"vmap": jax.vmap, "map": lambda f: lambda own: jax.lax.map(f, own)}[over]
-    fast, slow = toy.branching(4, each=each), toy.branching(4, each=unrolled)
+    fast, slow = (branches.branched(toy.network(4), 3, each=one) for one in (each, unrolled))
     experts = [jax.jit(fast.init)(jax.random.key(i), image) for i in range(2)]
     together = jax.tree.map(lambda *x: jnp.stack(x), *experts)
 
@@ -206,7 +206,7 @@ def test_an_image_is_charged_for_the_branches_and_gates_that_it_meets():
 @pytest.mark.parametrize(
     "changed, words",
     [
-        ({"network": {"name": "tiny"}}, ["config.network.name is 'tiny'", "resnet32"]),
+        ({"network": {"name": "whole"}}, ["config.network.name is 'whole'", "resnet32"]),
         ({"network": {"name": "toy", "head": "linear"}}, ["config.network.head", "cosine"]),
         ({"method": {"num_heads": 1}}, ["config.method.num_heads is 1", "at least 2"]),
         ({"method": {"diversity": -0.45}}, ["config.method.diversity is -0.45", "at least 0"]),
@@ -214,7 +214,7 @@ def test_an_image_is_charged_for_the_branches_and_gates_that_it_meets():
     ],
 )
 def test_what_cannot_work_is_said_in_a_line(changed, words, monkeypatch):
-    monkeypatch.delitem(BRANCHED, "tiny")
+    monkeypatch.setitem(NETWORKS, "whole", toy.whole)
     method = {"name": "ride", **changed.pop("method", {})}
     with pytest.raises(UserError) as error:
         settings = toy.settings(**({"network": {"name": "toy"}} | changed), method=method)

@@ -18,9 +18,9 @@ from ltjax.loop import drawn_from
 from ltjax.methods import METHODS
 from ltjax.methods.classifier import classifier
 from ltjax.models import NETWORKS, classifier_network
-from ltjax.models.branches import BRANCHED, branched
 from ltjax.models.heads import HEADS
 from ltjax.models.resnet import CifarResNet
+from ltjax.models.stages import Staged
 from ltjax.objective import objective
 from ltjax.phases import Info, on_images
 from ltjax.settings import settings_from
@@ -35,21 +35,22 @@ def network(num_classes, form="winograd", *, head: str = "linear"):
     return classifier_network(CifarResNet(1, (4, 8), form), HEADS[head](num_classes))
 
 
-def branching(
-    num_classes, form="winograd", num_heads=3, reduced=True, each=jax.vmap, *, head: str = "linear"
-):
-    """The same, branching before the strided convolution."""
-    trunk, branch = CifarResNet(1, (4, 8), form).split(1, (4, 6 if reduced else 8))
-    return branched(trunk, branch, HEADS[head](num_classes), num_heads, each)
+class Tiny(Staged):
+    """Two dense layers, each a block, compiled in no time."""
 
+    widths: tuple[int, ...] = (32, 32)
+    branches_from = 1
 
-class Tiny(nn.Module):
-    """One dense layer, compiled in no time."""
+    def depths(self):
+        return 1, 1
 
     @nn.compact
-    def __call__(self, image, train):
+    def __call__(self, x, train):
         del train
-        return nn.relu(nn.Dense(32)(image.reshape(len(image), 1, 1, -1)))
+        for stage, _ in self.parts():
+            dense = nn.Dense(self.widths[stage], name=f"block{stage}")
+            x = nn.relu(dense(x.reshape(len(x), 1, 1, -1)))
+        return x
 
 
 def tiny(num_classes, form="winograd", *, head: str = "linear"):
@@ -58,15 +59,13 @@ def tiny(num_classes, form="winograd", *, head: str = "linear"):
     return classifier_network(Tiny(), HEADS[head](num_classes))
 
 
-def tiny_branches(num_classes, form, num_heads, reduced, each, *, head: str = "linear"):
-    """The same twice: a trunk, and branches that read it."""
-    del form, reduced
-    return branched(Tiny(), Tiny(), HEADS[head](num_classes), num_heads, each)
+def whole(num_classes, form="winograd", *, head: str = "linear"):
+    """The first, where nothing is known of its parts."""
+    return network(num_classes, form, head=head)._replace(modules=None, maps=None)
 
 
 NAMES = {"toy": network, "tiny": tiny}  # of networks for tests
 NETWORKS |= NAMES
-BRANCHED |= {"toy": branching, "tiny": tiny_branches}
 
 
 def images(counts, seed=0):

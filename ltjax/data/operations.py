@@ -124,7 +124,7 @@ def apply(operation: Operation, image: jax.Array) -> jax.Array:
     Returns:
       u8[H, W, channels].
     """
-    image = _warped(image, operation.warp)
+    image = warped(image, operation.warp)
     image = _looked_up(image, operation.source, operation.table)
     return _blended(image, operation.other, operation.factor)
 
@@ -141,15 +141,21 @@ def _blend(other, factor) -> Operation:
     return Operation(other=np.int32(other), factor=np.stack([upper, factor - upper]))
 
 
-def _warped(image, warp):
-    """The nearest pixel's value; GREY where it lies outside."""
+def warped(image: jax.Array, warp: jax.Array, outside: int = GREY) -> jax.Array:
+    """Move pixels: u8[H, W, channels] -> the same, each the nearest one's value.
+
+    Args:
+      image: to change.
+      warp: i32[6], see Operation.
+      outside: the value of what comes from outside the image.
+    """
     height, width, channels = image.shape
     y, x = np.mgrid[:height, :width].astype(np.int32)
     column = (warp[0] * x + warp[1] * y + warp[2]) >> 16  # [H, W]
     row = (warp[3] * x + warp[4] * y + warp[5]) >> 16
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     index = jnp.where(inside, row * width + column, height * width)
-    padded = jnp.pad(image.reshape(-1, channels), ((0, 1), (0, 0)), constant_values=GREY)
+    padded = jnp.pad(image.reshape(-1, channels), ((0, 1), (0, 0)), constant_values=outside)
     return padded[index]
 
 

@@ -13,11 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import phases
+from ltjax import needs, phases
 from ltjax.data import sampling
-from ltjax.errors import UserError
 from ltjax.learner import Method, Step, Variables
-from ltjax.models.bilateral import Bilateral
+from ltjax.models.bilateral import Bilateral, bilateral
 from ltjax.objective import Objective, objective
 
 BRANCHES = CONVENTIONAL, REBALANCING = "conventional", "rebalancing"
@@ -33,21 +32,13 @@ def recipe(settings, info) -> tuple[phases.Phase, ...]:
         is split before the last block (the authors do so with ResNet-32 and ResNet-50).
       info: of the training set.
     """
-    for field, chosen in {"mixing": settings.mixing, "reweight": settings.reweight}.items():
-        if chosen["name"] != "none":
-            raise UserError(
-                f"config.{field}.name is {chosen['name']!r}, but config.method.name='bbn' blends "
-                f"and balances by its two branches; leave it out."
-            )
-    network = phases.network(settings, info)
-    if network.bilateral is None:
-        raise UserError(
-            f"config.network.name is {settings.network['name']!r}, which has no last block to give "
-            f"to two branches; choose another network, such as resnet32."
-        )
+    needs.defaults(
+        settings, "mixing", "reweight", because="blends and balances by its two branches"
+    )
+    network = needs.network_of_stages(settings, info)
     per_epoch = phases.steps_per_epoch(len(info.labels), settings)
     method = bbn(
-        network.bilateral(BRANCHES),
+        bilateral(network, BRANCHES),
         objective(settings, info.class_counts),
         by_epochs(alphas(settings.num_epochs), settings.num_epochs, per_epoch),
     )

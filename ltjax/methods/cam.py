@@ -14,7 +14,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ltjax import phases
+from ltjax import needs, phases
 from ltjax.axes import example_keys
 from ltjax.choices import within
 from ltjax.data.foreground import class_map, num_generated, transform_foreground
@@ -87,7 +87,7 @@ def _three_phases(settings, info, sampler, first_share, lr, at_most, box, drop_a
             f"config.schedule.drop_at is {settings.schedule['drop_at']}, but "
             f"config.method.name={settings.method['name']!r} has drops of its own; leave it out."
         )
-    network = phases.network_with_maps(settings, info)
+    network = needs.network_with_maps(settings, info)
     first = dataclasses.replace(
         settings,
         num_epochs=first_share * settings.num_epochs,

@@ -11,7 +11,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ltjax import phases
+from ltjax import needs, phases
 from ltjax.choices import within
 from ltjax.errors import UserError
 from ltjax.learner import Method, Variables
@@ -102,7 +102,7 @@ def tau_norm(settings, info, *, tau: float = 1.0, sweep: bool = False) -> tuple[
         part of the training set (`data.validation`), for each expert its own.
     """
     within("config.method.tau", tau, at_least=0)
-    phases.needs_linear_head(settings, "tau-normalisation is of the weights of")
+    needs.linear_head(settings, "tau-normalisation is of the weights of")
     if sweep and "tau" in settings.method:
         raise UserError(
             f"config.method.tau is {tau}, but config.method.sweep chooses it on the held-out part; "

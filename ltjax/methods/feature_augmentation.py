@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ltjax import phases
+from ltjax import needs, phases
 from ltjax.axes import DATA, example_keys
 from ltjax.choices import within
 from ltjax.data.sampling import Draw, among, each_class, instance_balanced
@@ -67,7 +67,7 @@ def recipe(
     within("config.method.generic_below", generic_below, above=0, at_most=1)
     largest = head_classes(info.class_counts, head_share)
     _check(settings, info, largest, num_fused, head_share)
-    network = phases.network_with_maps(settings, info)
+    network = needs.network_with_maps(settings, info)
     last = dataclasses.replace(
         settings,
         num_epochs=extra_share * settings.num_epochs,
@@ -263,7 +263,7 @@ def _with_scores(network, num_classes):
 
 
 def _check(settings, info, largest, num_fused, head_share):
-    phases.needs_linear_head(settings, "feature augmentation finds a class by the weights of")
+    needs.linear_head(settings, "feature augmentation finds a class by the weights of")
     if len(largest) == info.num_classes:
         raise UserError(
             f"config.method.head_share is {head_share}, which makes head classes of all "

@@ -11,15 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax.choices import choose, within
-from ltjax.errors import UserError
+from ltjax import needs
+from ltjax.choices import choose
 from ltjax.experts import best_over, over_experts
 from ltjax.learner import Method
 from ltjax.losses import nll
 from ltjax.methods.classifier import classifier, predict_with
 from ltjax.mixing import MIXINGS, Mixing
-from ltjax.models import Network
-from ltjax.models.branches import BRANCHED
+from ltjax.models import Network, branches
 
 BRANCHED_GROUPS = ("backbone", "branches", "head")  # of the params of a branched network
 
@@ -36,10 +35,9 @@ def branched(settings, info, num_heads: int, reduced: bool) -> Network:
     Raises:
       UserError: if it cannot branch.
     """
-    within("config.network.name", settings.network["name"], one_of=tuple(BRANCHED))
-    make, compute = choose(BRANCHED, "network", **settings.network), settings.compute
-    each = functools.partial(over_experts, over=best_over(compute))
-    return make(info.num_classes, compute.convolution, num_heads, reduced, each)
+    network = needs.network_of_stages(settings, info)
+    each = functools.partial(over_experts, over=best_over(settings.compute))
+    return branches.branched(network, num_heads, reduced, each)
 
 
 def several(network: Network, num_networks: int, over: str) -> Network:
@@ -88,14 +86,7 @@ def through(network: Network, loss: HeadsLoss, settings, info) -> Method:
     Raises:
       UserError: if the config asks for another loss, or for weights.
     """
-    for field, none in (("loss", "cross_entropy"), ("reweight", "none")):
-        chosen = getattr(settings, field)
-        for key, value in chosen.items():
-            if (key, value) != ("name", none):
-                raise UserError(
-                    f"config.{field}.{key} is {value!r}, but config.method.name="
-                    f"{settings.method['name']!r} has a loss of its own; leave config.{field} out."
-                )
+    needs.defaults(settings, "loss", "reweight", because="has a loss of its own")
 
     def objective(logits, label, key, progress):
         del key, progress

@@ -17,7 +17,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import phases
+from ltjax import needs, phases
 from ltjax.choices import within
 from ltjax.data import sampling, splits
 from ltjax.errors import UserError
@@ -147,11 +147,7 @@ def _check(settings, info, extra_share):
             f"config.method.name is {name!r}, which cuts the classes into 3 parts; "
             f"{settings.data.name!r} has only {info.num_classes}."
         )
-    if settings.mixing["name"] != "none":
-        raise UserError(
-            f"config.mixing.name is {settings.mixing['name']!r}, but in {name!r} every image has a "
-            f"weight and teachers of its own; use --config.mixing.name=none."
-        )
+    needs.defaults(settings, "mixing", because="gives every image a weight and teachers of its own")
     if settings.share.order:
         raise UserError(
             f"config.share.order is True, but the teachers of {name!r} see images of different "

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ltjax import phases
+from ltjax import needs, phases
 from ltjax.axes import DATA
 from ltjax.choices import within
 from ltjax.learner import Method, Step, Variables
@@ -55,8 +55,8 @@ def recipe(
     within("config.method.lr", lr, above=0)
     within("config.method.feature_rate", feature_rate, at_least=0)
     within("config.method.centroid_weight", centroid_weight, at_least=0)
-    phases.needs_linear_head(settings, "the hallucinator of config.method.name='oltr' is")
-    network = phases.network_with_maps(settings, info)
+    needs.linear_head(settings, "the hallucinator of config.method.name='oltr' is")
+    network = needs.network_with_maps(settings, info)
     first = dataclasses.replace(settings, num_epochs=first_share * settings.num_epochs)
     second = dataclasses.replace(
         settings,

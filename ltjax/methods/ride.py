@@ -17,10 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ltjax import phases
+from ltjax import needs, phases
 from ltjax.axes import DATA
 from ltjax.choices import choose, only_with, within
-from ltjax.errors import UserError
 from ltjax.learner import Method, Variables
 from ltjax.losses import divergence
 from ltjax.methods.heads import BRANCHED_GROUPS, HeadsObjective, branched, many_headed
@@ -88,10 +87,9 @@ def recipe(
     only_with("config.method.distill", distill, settings.method, *_DISTILLING)
     only_with("config.method.routing", routing, settings.method, *_ROUTING)
     only_with("config.method.diversity", diversity, settings.method, "gamma", "start")
-    if distill and settings.mixing["name"] != "none":
-        raise UserError(
-            f"config.mixing.name is {settings.mixing['name']!r}, but the teacher of "
-            f"config.method.distill sees images as they are; leave one of them out."
+    if distill:
+        needs.defaults(
+            settings, "mixing", because="with distill=True has a teacher of whole images"
         )
     network = functools.partial(branched, settings, info, reduced=reduced)
     base = objective(settings, info.class_counts)

@@ -11,7 +11,6 @@ import flax.linen as nn
 import jax
 
 from ltjax.choices import pick
-from ltjax.models.bilateral import Bilateral, bilateral
 from ltjax.models.convolution import wide
 from ltjax.models.heads import HEADS, PYTORCH_HEADS
 from ltjax.models.imagenet import RESNETS, ResNet
@@ -33,14 +32,14 @@ class Network(NamedTuple):
       unchanged, its running ones.
     maps: (variables, image) -> feature maps [B, h, w, D] under running statistics, whose means over
       h and w are the features. None where no single classifier reads such features.
-    bilateral: (names) -> Bilateral, the network with a last block for each of these branches, on
-      all that comes before it. None where there are no blocks to split.
+    modules: (backbone, head), the Flax modules it is made of, of whose parts networks with branches
+      are made. None where it is not made of these two.
     """
 
     init: Callable[..., tuple[dict, dict]]
     apply: Callable[..., tuple[tuple[jax.Array, jax.Array], dict]]
     maps: Callable[..., jax.Array] | None = None
-    bilateral: Callable[[tuple[str, ...]], Bilateral] | None = None
+    modules: tuple[nn.Module, nn.Module] | None = None
 
 
 class _Classifier(nn.Module):
@@ -60,7 +59,7 @@ def classifier_network(backbone: nn.Module, head: nn.Module) -> Network:
     """A Network from a backbone (image, train) -> maps [B, h, w, D] and a head features -> logits.
 
     Features are the means of the maps, the pooling of all residual networks, unless `apply` is
-    given another. A backbone with a method `split` (see CifarResNet) can be branched.
+    given another.
     """
     module = _Classifier(backbone, head)
 
@@ -80,10 +79,7 @@ def classifier_network(backbone: nn.Module, head: nn.Module) -> Network:
         tree = {"params": variables.params, "batch_stats": variables.stats}
         return module.apply(tree, image, train=False, method="maps")
 
-    def of_branches(names):
-        return bilateral(*backbone.split(-1), head, names)
-
-    return Network(init, apply, maps, of_branches if hasattr(backbone, "split") else None)
+    return Network(init, apply, maps, (backbone, head))
 
 
 def _cifar_resnet(depth: int) -> Callable[..., Network]:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ltjax.models import Network
 from ltjax.models.convolution import wide
 
 
@@ -27,18 +28,15 @@ class Bilateral(NamedTuple):
     logits: Callable[..., jax.Array]
 
 
-def bilateral(
-    trunk: nn.Module, block: nn.Module, head: nn.Module, names: tuple[str, ...]
-) -> Bilateral:
-    """A Bilateral network.
+def bilateral(network: Network, names: tuple[str, ...]) -> Bilateral:
+    """A network with its last block once for each branch.
 
     Args:
-      trunk: (image, train) -> maps.
-      block: (maps, train) -> maps, of which each branch has one of its own.
-      head: features -> logits.
+      network: whose backbone is a ltjax.models.stages.Staged.
       names: of the branches.
     """
-    module = _Bilateral(trunk, block, head, names)
+    backbone, head = network.modules
+    module = _Bilateral(*backbone.before_and_last_block(), head, names)
 
     def init(key, image):
         variables = module.init(key, image)

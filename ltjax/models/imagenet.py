@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 
 from ltjax.models.layers import ConvNorm, add_relu, kaiming_normal_fan_out
+from ltjax.models.stages import Staged
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -58,21 +59,23 @@ RESNETS = {
 }
 
 
-class ResNet(nn.Module):
+class ResNet(Staged):
     """A 7x7 stem and max pooling, each of stride 2, then four stages 64, 128, 256 and 512 wide.
 
     He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, Table 1; blocks that
     change the shape have a projection as their shortcut (option B). Images of any size: from the
     authors' 224 x 224 the last stage is 7 x 7, all of which is averaged; from 32 x 32 it is 1 x 1.
-    It may also be a part of one, see `split`.
     """
 
     convs: Callable[[int, int], tuple[Conv, ...]]  # basic, bottleneck or resnext_32x4d
     blocks: tuple[int, ...]  # of each stage
     form: str = "winograd"  # of 3x3 convolutions; see ltjax.models.layers.conv_sums
     widths: tuple[int, ...] = WIDTHS  # of all stages
-    start: int = 0  # of the blocks; where it is not 0, there is no stem, and maps are read
-    stop: int | None = None  # of the blocks
+    branches_from = 2
+
+    def depths(self) -> tuple[int, ...]:
+        """The blocks of each stage."""
+        return self.blocks
 
     @nn.compact
     def __call__(self, x, train):
@@ -82,20 +85,10 @@ class ResNet(nn.Module):
             y, a, c = _conv_norm(stem, self.form, "stem")(x, None, None, train)
             x = add_relu(y, a, c, None, form=self.form)
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # padded with -inf
-        blocks = [(stage, block) for stage in range(4) for block in range(self.blocks[stage])]
-        for stage, block in blocks[self.start : self.stop]:
+        for stage, block in self.parts():
             convs = self.convs(self.widths[stage], 2 if stage > 0 and block == 0 else 1)
             x = Block(convs, self.form, name=f"stage{stage + 1}_block{block}")(x, train)
         return x
-
-    def split(self, at: int, widths: tuple[int, ...] | None = None) -> tuple[nn.Module, nn.Module]:
-        """The blocks before number `at`, and the others, which read the maps of these.
-
-        Args:
-          at: counted from 0 through all stages, or from the end if it is negative.
-          widths: of the stages, for the others; the same by default.
-        """
-        return self.clone(stop=at), self.clone(start=at, widths=widths or self.widths)
 
 
 class Block(nn.Module):

@@ -3,22 +3,25 @@
 import flax.linen as nn
 
 from ltjax.models.layers import ConvNorm, add_relu
+from ltjax.models.stages import Staged
 
 
-class CifarResNet(nn.Module):
+class CifarResNet(Staged):
     """ResNet for small images: a stem and three stages of basic blocks, 16, 32 and 64 wide.
 
     He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2: 6 n + 2
     layers with n blocks a stage, so n = 5 is ResNet-32. Shortcuts have no parameters (option A).
     Initialisation as in LDAM-DRW's code, from which the field took its backbone.
-    It may also be a part of one, see `split`.
     """
 
     blocks_per_stage: int
     widths: tuple[int, ...] = (16, 32, 64)  # of all stages
     form: str = "winograd"  # of convolutions; see ltjax.models.layers.conv_sums
-    start: int = 0  # of the blocks; where it is not 0, there is no stem, and maps are read
-    stop: int | None = None  # of the blocks
+    branches_from = 1
+
+    def depths(self) -> tuple[int, ...]:
+        """The blocks of each stage."""
+        return (self.blocks_per_stage,) * len(self.widths)
 
     @nn.compact
     def __call__(self, x, train):
@@ -26,22 +29,11 @@ class CifarResNet(nn.Module):
         if self.start == 0:
             y, a, c = ConvNorm(self.widths[0], form=self.form, name="stem")(x, None, None, train)
             x = add_relu(y, a, c, None, form=self.form)
-        stages = range(len(self.widths))
-        blocks = [(stage, block) for stage in stages for block in range(self.blocks_per_stage)]
-        for stage, block in blocks[self.start : self.stop]:
+        for stage, block in self.parts():
             stride = 2 if stage > 0 and block == 0 else 1
             name = f"stage{stage + 1}_block{block}"
             x = Block(self.widths[stage], stride, self.form, name=name)(x, train)
         return x
-
-    def split(self, at: int, widths: tuple[int, ...] | None = None) -> tuple[nn.Module, nn.Module]:
-        """The blocks before number `at`, and the others, which read the maps of these.
-
-        Args:
-          at: counted from 0 through all stages, or from the end if it is negative.
-          widths: of the stages, for the others; the same by default.
-        """
-        return self.clone(stop=at), self.clone(start=at, widths=widths or self.widths)
 
 
 class Block(nn.Module):

@@ -1,0 +1,75 @@
+"""What methods need of a config; where it is otherwise, the error that says so."""
+
+import dataclasses
+
+from ltjax import phases
+from ltjax.errors import UserError
+from ltjax.models import Network
+from ltjax.models.stages import Staged
+from ltjax.settings import Settings
+
+
+def network_with_maps(settings: Settings, info: phases.Info) -> Network:
+    """The config's network, for methods that look where in an image something is.
+
+    Raises:
+      UserError: if it has no feature maps.
+    """
+    found = phases.network(settings, info)
+    _has(found.maps is not None, "feature maps to look at", settings)
+    return found
+
+
+def network_of_stages(settings: Settings, info: phases.Info) -> Network:
+    """The config's network, for methods that have a part of it several times.
+
+    Raises:
+      UserError: if its backbone is not a ltjax.models.stages.Staged.
+    """
+    found = phases.network(settings, info)
+    staged = found.modules is not None and isinstance(found.modules[0], Staged)
+    _has(staged, "stages of blocks for branches to begin with", settings)
+    return found
+
+
+def linear_head(settings: Settings, why: str) -> None:
+    """Refuse a config with another head than a linear one; `why` reads on with "a linear head".
+
+    Raises:
+      UserError: naming the head.
+    """
+    head = settings.network.get("head", "linear")
+    if head != "linear":
+        raise UserError(
+            f"config.network.head is {head!r}, but {why} a linear head: use "
+            f"--config.network.head=linear."
+        )
+
+
+def defaults(settings: Settings, *groups: str, because: str) -> None:
+    """Refuse a config that chooses something in a group the method has no place for.
+
+    Args:
+      settings: to look at.
+      groups: of "loss", "reweight", "mixing" and the like, which must be as by default.
+      because: reads on from the method's name.
+
+    Raises:
+      UserError: naming the first such choice.
+    """
+    for group in groups:
+        default = next(field for field in dataclasses.fields(Settings) if field.name == group)
+        for key, value in getattr(settings, group).items():
+            if default.default_factory().get(key) != value:
+                raise UserError(
+                    f"config.{group}.{key} is {value!r}, but config.method.name="
+                    f"{settings.method['name']!r} {because}; leave config.{group} out."
+                )
+
+
+def _has(it: bool, what: str, settings: Settings) -> None:
+    if not it:
+        raise UserError(
+            f"config.network.name is {settings.network['name']!r}, which has no {what}; choose "
+            f"another network, such as resnet32."
+        )

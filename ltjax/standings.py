@@ -1,0 +1,84 @@
+"""How a comparison of methods is shown: a table for the console, and a Markdown page."""
+
+import statistics
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+
+from ltjax.tables import as_markdown
+
+COLUMNS = {  # of the average of experts, in percent
+    "accuracy": "acc",
+    "many": "many",
+    "medium": "med",
+    "few": "few",
+    "ece": "ECE",
+}
+
+
+def table(rows: Sequence[dict], narrow: bool = True) -> Table:
+    """Methods in the order of their accuracy; means over seeds, of accuracy their deviation too.
+
+    Args:
+      rows: from ltjax.comparison.summary.
+      narrow: for a console of 80 columns, so without the number of parameters.
+    """
+    more = () if narrow else ("parameters",)
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=0)
+    out.add_column("method", no_wrap=True)
+    for title in (*COLUMNS.values(), "expert", *more, "MACs", "ep.", "min"):
+        out.add_column(title, justify="right", no_wrap=True)
+    for row in sorted(rows, key=lambda row: -statistics.mean(row["test"]["accuracy"])):
+        out.add_row(
+            row["method"],
+            _with_spread(row["test"]["accuracy"]),
+            *(_percent(row["test"].get(name)) for name in COLUMNS if name != "accuracy"),
+            _percent(row["mean_expert"]),
+            *(_short(row[name]) for name in (*more, "multiply_adds")),
+            f"{row['epochs']:.0f}",
+            _minutes(statistics.mean(row["train_seconds"])),
+        )
+    return out
+
+
+def page(rows: Sequence[dict]) -> str:
+    """The comparison as a Markdown page."""
+    versions = ", ".join(f"{name} {version}" for name, version in rows[0]["versions"].items())
+    parts = [
+        f"# Methods compared on {rows[0]['data']}",
+        rows[0]["setting"],
+        f"Experts: {_experts(rows)}; seeds: {', '.join(map(str, rows[0]['seeds']))}. Test split, "
+        "last state, in percent; after ±, the standard deviation over seeds. *expert* is "
+        "the mean accuracy of single experts, the other numbers are of their average; *parameters* "
+        "and *MACs*, multiply-adds for an image, are of all experts; *ep.*, the epochs of all "
+        "phases; *min*, minutes of training.",
+        as_markdown(table(rows, narrow=False)),
+        f"{rows[0]['device']}; {versions}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _experts(rows):
+    """How many each method has, as page says it."""
+    numbers = {str(row["num_experts"]) for row in rows if ":" not in row["method"]}
+    given = ["as after the colon"] * any(":" in row["method"] for row in rows)
+    return ", or ".join([*sorted(numbers), *given])
+
+
+def _short(count):
+    unit, name = next(pair for pair in ((1e9, "G"), (1e6, "M"), (1, "")) if count >= pair[0])
+    return f"{count / unit:.3g}{name}"
+
+
+def _minutes(seconds):
+    return f"{seconds / 60:.1f}" if seconds < 600 else f"{seconds / 60:,.0f}"
+
+
+def _percent(values):
+    return "none" if values is None else f"{100 * statistics.mean(values):.1f}"
+
+
+def _with_spread(values):
+    mean = f"{100 * statistics.mean(values):.2f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else mean
