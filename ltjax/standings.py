@@ -67,7 +67,7 @@ def _experts(rows):
 
 
 def _short(count):
-    unit, name = next(pair for pair in ((1e9, "G"), (1e6, "M"), (1, "")) if count >= pair[0])
+    unit, name = next(pair for pair in ((1e9, "G"), (1e6, "M"), (1e3, "K"), (1, "")) if count >= pair[0])
     return f"{count / unit:.3g}{name}"
 
 

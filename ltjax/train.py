@@ -69,13 +69,15 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
     if settings.compute.cache:
         use_cache()
 
-    splits = read(settings, console)
-    info = info_of(splits)
-    recipe = recipe_of(settings, info)
+    complete = (folder / rundir.REPORT).exists()
+    if not complete:  # what is wrong with the data or the recipe is said before a folder is made
+        splits = read(settings, console)
+        info = info_of(splits)
+        recipe = recipe_of(settings, info)
     with contextlib.ExitStack() as holding:
         zero_first(lambda: holding.enter_context(rundir.claimed(folder, settings)))
-        result = rundir.load_json(folder / rundir.REPORT)
-        if result:
+        if complete:
+            result = rundir.load_json(folder / rundir.REPORT)
             say(console, f"This run is complete: {folder}. Give another --workdir to train anew.")
         else:
             checkpoints = holding.enter_context(Checkpoints(folder))

@@ -51,11 +51,11 @@ MISTAKES = [
     ({"method": {"name": "cam", "sampler": "power"}}, ["config.method.sampler is 'power'"]),
     (
         {"method": {"name": "bbn"}, "mixing": {"name": "mixup"}},
-        ["config.mixing.name is 'mixup'", "config.method.name='bbn'", "leave it out"],
+        ["config.mixing.name is 'mixup'", "config.method.name='bbn'", "leave config.mixing out"],
     ),
     (
         {"method": {"name": "bbn"}, "reweight": {"name": "cost_sensitive"}},
-        ["config.reweight.name is 'cost_sensitive'", "leave it out"],
+        ["config.reweight.name is 'cost_sensitive'", "leave config.reweight out"],
     ),
     (
         {"method": {"name": "cam"}, "schedule": {"name": "cosine", "lr": 0.1}, "num_epochs": 9.0},
