@@ -67,8 +67,10 @@ def _experts(rows):
 
 
 def _short(count):
-    unit, name = next(pair for pair in ((1e9, "G"), (1e6, "M"), (1e3, "K"), (1, "")) if count >= pair[0])
-    return f"{count / unit:.3g}{name}"
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
+        if count >= unit:
+            return f"{count / unit:.3g}{name}"
+    return f"{count}"
 
 
 def _minutes(seconds):
