@@ -97,6 +97,8 @@ def summary(method: str, seeds: Sequence[int], reports: Sequence[dict]) -> dict:
         "setting": _setting(reports[0]["config"]),
         "test": {name: value for name, value in values.items() if None not in value},
         "mean_expert": [statistics.mean(one) for one in experts],
+        "disagreement": [_disagreement(test) for test in tests],
+        "measures": [test.get("measures", {}) for test in tests],
         "num_experts": reports[0]["config"]["num_experts"],
         "epochs": reports[0]["epochs"],
         "train_seconds": [report["cost"]["train_seconds"] for report in reports],
@@ -127,6 +129,13 @@ def _parts(name):
             f"--compare is {name!r}; after the colon must be a number of experts, as in {method}:3."
         )
     return method, {"num_experts": int(number)}
+
+
+def _disagreement(test):
+    """The share of images on which two experts differ, the mean over pairs; None of one expert."""
+    table = test["disagreement"]
+    pairs = [table[i][j] for i in range(len(table)) for j in range(i)]
+    return statistics.mean(pairs) if pairs else None
 
 
 def _setting(config):

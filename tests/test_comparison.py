@@ -47,13 +47,18 @@ def test_methods_are_run_over_seeds_and_tabulated(tmp_path, monkeypatch, capsys)
     assert json.loads((tmp_path / "comparison.json").read_text()) == rows
     capsys.readouterr()
 
-    monkeypatch.setattr("ltjax.train.Loop", None)  # nothing may be trained again
+    # nothing may be trained again, nor read by a run: the comparison itself reads once
+    monkeypatch.setattr("ltjax.train.Loop", None)
+    monkeypatch.setattr("ltjax.train.read", None)
     assert comparison.compare(CONFIG, ["drw"], [0, 1], str(tmp_path)) == rows
 
 
 def test_a_method_may_have_another_number_of_experts(tmp_path):
     first, second = comparison.compare(CONFIG, ["drw", "drw:1"], [0], str(tmp_path))
     assert (first["num_experts"], second["num_experts"]) == (2, 1)
+    report = json.loads((tmp_path / "drw-0" / "report.json").read_text())
+    assert first["disagreement"] == [report["splits"]["test"]["disagreement"][0][1]]
+    assert second["disagreement"] == [None]
     assert first["parameters"] == 2 * second["parameters"]
     names = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
     assert names == ["drw-0", "drw-x1-0"]

@@ -106,6 +106,7 @@ MISTAKES = [
     ({"augment": False}, ["config.augment is False", "group of fields"]),
     ({"augment": {"name": "autoaugmnt"}}, ["config.augment.name", "did you mean 'autoaugment'"]),
     ({"augment": {"name": "pad_crop_flip", "size": 4}}, ["config.augment.size", "no options"]),
+    ({"augment": {"name": "rotation", "degrees": 181.0}}, ["config.augment.degrees is 181.0"]),
     ({"augment": {"name": "cutout"}}, ["config.augment.size is missing"]),
     ({"augment": {"name": "cutout", "size": 2.5}}, ["config.augment.size is 2.5", "an integer"]),
     ({"augment": {"name": "cutout", "size": 0}}, ["config.augment.size is 0", "between 1 and 8"]),
