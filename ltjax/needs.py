@@ -1,7 +1,5 @@
 """What methods need of a config; where it is otherwise, the error that says so."""
 
-import dataclasses
-
 from ltjax import phases
 from ltjax.errors import UserError
 from ltjax.models import Network
@@ -58,9 +56,9 @@ def defaults(settings: Settings, *groups: str, because: str) -> None:
       UserError: naming the first such choice.
     """
     for group in groups:
-        default = next(field for field in dataclasses.fields(Settings) if field.name == group)
+        default = getattr(Settings(), group)
         for key, value in getattr(settings, group).items():
-            if default.default_factory().get(key) != value:
+            if default.get(key) != value:
                 raise UserError(
                     f"config.{group}.{key} is {value!r}, but config.method.name="
                     f"{settings.method['name']!r} {because}; leave config.{group} out."
