@@ -142,7 +142,8 @@ def phases_of(method, **fields):
 
 @pytest.mark.slow
 def test_aggregation_begins_with_what_was_trained_and_moves_weights_alone():
-    first, second = phases_of({"name": "sade", "aggregate": True})
+    gently = {"name": "step", "lr": 0.01, "drop_at": ()}  # for outputs that are not saturated
+    first, second = phases_of({"name": "sade", "aggregate": True}, schedule=gently)
     assert second.source == "test" and second.num_steps == 5 * 3  # of 36 images in batches of 16
     at_first = toy.Trainer(first, 2)
     trained, _ = at_first.steps(3)
@@ -158,7 +159,7 @@ def test_aggregation_begins_with_what_was_trained_and_moves_weights_alone():
     )
     before = jax.device_get(begun.variables)
     ended, losses = ours.steps(second.num_steps, begun)
-    assert (losses[0] > -1 + 1e-6).all()  # were they the same views, their cosine would be 1
+    assert (losses[0] > -0.99).all()  # were they the same views, their cosine would be 1
     after = jax.device_get(ended.variables)
     moved = after.params.pop("aggregation")
     del before.params["aggregation"]
