@@ -62,7 +62,7 @@ CASES = [
     *[("translate_y", (t,), affine(1, 0, 0, 0, 1, t)) for t in SHIFTS],
     *[
         ("rotate", (a,), lambda image, a=a: image.rotate(a, fillcolor=grey(image)))
-        for a in (0.0, 20 / 3, 10.0, 30.0, -30.0)
+        for a in (0.0, 20 / 3, 10.0, 30.0, -30.0, 90.0, -90.0, 180.0)
     ],
     ("autocontrast", (), ImageOps.autocontrast),
     ("invert", (), ImageOps.invert),
