@@ -13,7 +13,7 @@ from ltjax.loop import Diverged
 from ltjax.methods import METHODS
 from ltjax.settings import settings_from
 from ltjax.standings import COLUMNS, page, table
-from ltjax.train import info_of, read, recipe_of, run
+from ltjax.train import checked, info_of, read, recipe_of, run
 
 
 def compare(
@@ -37,11 +37,14 @@ def compare(
     Raises:
       UserError: for an unknown method, or whatever a run says; before anything is run. Of "all"
         methods, those that do not go with the config are left out, and it is said why.
+      Diverged: if all methods do.
     """
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise UserError(f"--seeds is {list(seeds)}; it must hold different numbers from 0 on.")
+    if len(set(methods)) < len(methods):
+        raise UserError(f"--compare is {','.join(methods)}; it must name each method once.")
     folder, console = pathlib.Path(workdir or "runs/comparison"), own_console()
-    methods = _that_can_run(config, methods, console)
+    methods = _that_can_run(config, methods, seeds, console)
     rows = []
     for number, name in enumerate(methods, 1):
         reports = []
@@ -59,21 +62,22 @@ def compare(
         rundir.save_json(folder / "comparison.json", rows)
         rundir.write(folder / "comparison.md", page(rows))
     if not rows:
-        raise UserError(f"All of {', '.join(methods)} diverged; there is nothing to tabulate.")
+        raise Diverged(f"All of {', '.join(methods)} diverged; there is nothing to tabulate.")
     console.print("", table(rows))
     say(console, f"Comparison: {folder / 'comparison.md'}")
     return rows
 
 
-def _that_can_run(config, methods, console):
+def _that_can_run(config, methods, seeds, console):
     """The methods, but for those of "all" that refuse the config; mistakes are said first."""
     named, found = list(methods) != ["all"], []
     for name in methods if named else ():
         _parts(name)
-    info = info_of(read(settings_from(_with(config, "classifier", 0)), console))  # for all the same
+    settings = [settings_from(_with(config, "classifier", seed)) for seed in seeds]
+    info = info_of(read(settings[0], console))  # for all the same
     for name in methods if named else METHODS:
         try:
-            recipe_of(settings_from(_with(config, name, 0)), info)
+            recipe_of(checked(_with(config, name, 0)), info)
         except UserError as error:
             if named:
                 raise

@@ -1,16 +1,28 @@
 """What a network costs: parameters, and multiply-adds counted from its program."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 
 import jax
 
 from ltjax.learner import PyTree
+from ltjax.settings import Settings
 
 
 def parameters(params: PyTree) -> int:
     """Numbers in a tree of parameters."""
     return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
+
+
+def countable(settings: Settings) -> Settings:
+    """The same with the form of convolutions whose multiply-adds are those of the network.
+
+    Of other forms the program may multiply by zeros: "blocks" does, wherever networks or branches
+    are stacked.
+    """
+    plain = dataclasses.replace(settings.compute, convolution="plain")
+    return dataclasses.replace(settings, compute=plain)
 
 
 def multiply_adds(f: Callable, *args) -> int:

@@ -65,6 +65,27 @@ def defaults(settings: Settings, *groups: str, because: str) -> None:
                 )
 
 
+def more_than_an_epoch(settings: Settings, option: str, share: float, whose: str) -> None:
+    """Refuse a config that leaves a phase with a cosine schedule no epoch with a rate above 0.
+
+    Args:
+      settings: of the run.
+      option: of the method, the one that gives the phase its share of epochs.
+      share: its value.
+      whose: reads on with "take".
+
+    Raises:
+      UserError: naming both numbers.
+    """
+    epochs = share * settings.num_epochs
+    if epochs <= 1:
+        raise UserError(
+            f"config.num_epochs is {settings.num_epochs:g}, of which {whose} take {epochs:g} "
+            f"(config.method.{option}={share:g}), and they need more than one, as the rate of a "
+            f"cosine schedule is 0 in its last: choose more of either."
+        )
+
+
 def _has(it: bool, what: str, settings: Settings) -> None:
     if not it:
         raise UserError(

@@ -162,14 +162,13 @@ PRESETS = {
     "sade": Preset(
         "Heads for the long tail, a balanced world and the reversed tail. Zhang et al., NeurIPS "
         "2022.",
-        {"method": {"reduced": True}, "network": {"head": "cosine"}},
+        {"network": {"head": "cosine"}},
         on={"cifar10": {"method": {"reduced": False}}},
     ),
     "balpoe": Preset(
         "Heads with logit adjustments from weak to strong, and mixup. Sanchez Aimar et al. "
         "(BalPoE), CVPR 2023.",
         {
-            "method": {"tau_max": 2.0},
             "network": {"head": "cosine"},
             "mixing": {"name": "mixup", "alpha": 0.4},
         },
@@ -192,8 +191,9 @@ def with_preset(config: Mapping[str, Any]) -> dict[str, Any]:
     if name not in PRESETS:
         return dict(config)
     preset, filled = PRESETS[name], dict(config)
-    for field, group in preset.config.items():
-        group = {**group, **preset.on.get(data, {}).get(field, {})}
+    here = preset.on.get(data, {})
+    for field in preset.config | here:
+        group = {**preset.config.get(field, {}), **here.get(field, {})}
         given = {} if config.get(field) is None else config[field]
         if not isinstance(given, Mapping):
             continue  # an error, and said where types are checked

@@ -31,7 +31,7 @@ def describe(
     Args:
       settings: of the run.
       splits: its data.
-      recipe: its phases.
+      recipe: its phases, made of ltjax.cost.countable settings.
       results: of the last state, as ltjax.loop.Loop.evaluate gives them.
       seconds: of training: compiling, evaluating and saving on the way included.
       rates: images per second in training, summed over experts, one number a line of the log.

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ltjax import kernels, report, rundir, tables
+from ltjax import cost, kernels, report, rundir, tables
 from ltjax.checkpoint import Checkpoints, Position
 from ltjax.choices import choose, choose_with_start, pick
 from ltjax.compilation import use_cache
@@ -59,10 +59,7 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
       Stopped: on Ctrl-C or SIGTERM, after saving (ltjax.loop).
       Diverged: if the loss is no longer finite (ltjax.loop).
     """
-    settings = settings_from(config)
-    for field, table in TABLES.items():  # names first, before any data is read
-        (choose_with_start if field in SET_IN else choose)(table, field, **getattr(settings, field))
-    pick(datasets.DATASETS, settings.data.name, "config.data.name")
+    settings = checked(config)
     kernels.target()  # a wrong LTJAX_KERNELS, too, is said before anything is made
     folder = pathlib.Path(workdir) if workdir else rundir.default(settings)
     console = own_console()
@@ -93,6 +90,19 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
     return result
 
 
+def checked(config: Mapping[str, Any]) -> Settings:
+    """The settings of a config, as far as they can be checked without its data.
+
+    Raises:
+      UserError: for a wrong type or value, an unknown name, an option that is missing or unknown.
+    """
+    settings = settings_from(config)
+    for field, table in TABLES.items():
+        (choose_with_start if field in SET_IN else choose)(table, field, **getattr(settings, field))
+    pick(datasets.DATASETS, settings.data.name, "config.data.name")
+    return settings
+
+
 def _train(this: Run, saved: Position | None) -> dict:
     """Go through the phases, from the saved position on, then evaluate."""
     say(this.console, report.headline(this.settings, this.splits, this.recipe))
@@ -110,9 +120,8 @@ def _train(this: Run, saved: Position | None) -> dict:
     rates = [
         event["images_per_second"] for event in this.log.read() if "images_per_second" in event
     ]
-    return report.describe(
-        this.settings, this.splits, this.recipe, loop.evaluate(state), seconds, rates
-    )
+    counted, result = recipe_of(cost.countable(this.settings), this.info), loop.evaluate(state)
+    return report.describe(this.settings, this.splits, counted, result, seconds, rates)
 
 
 def read(settings: Settings, console: Console) -> datasets.Splits:

@@ -27,6 +27,27 @@ def golden(name):
     return np.load(path, allow_pickle=False)
 
 
+def uniform(seed, shape):
+    """Numbers from -1 to 1 that the golden notes give by a seed, not yet rounded to float32."""
+    return np.random.RandomState(seed).uniform(-1, 1, shape)
+
+
+def by_formula(keys, shapes, seed):
+    """{name: f32 tensor} of a state dict that is not stored: the golden notes' formula."""
+    tensors = {}
+    for number, (name, shape) in enumerate(zip(keys, shapes, strict=True)):
+        shape = tuple(int(size) for size in shape.strip("[]").split(",") if size)
+        u = uniform(seed + number, shape)
+        if len(shape) == 4:
+            u = u * (6 / np.prod(shape[1:])) ** 0.5
+        elif len(shape) == 2:
+            u = u * (3 / shape[1]) ** 0.5
+        elif shape:
+            u = 1 + 0.2 * u if name.endswith(("running_var", "weight")) else 0.1 * u
+        tensors[str(name)] = np.float32(u)
+    return tensors
+
+
 @pytest.fixture
 def float64():
     """64-bit floats for the length of a test."""

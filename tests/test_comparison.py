@@ -13,6 +13,7 @@ from rich.console import Console
 from ltjax import comparison
 from ltjax.data import datasets
 from ltjax.errors import UserError
+from ltjax.loop import Diverged
 from ltjax.methods import METHODS
 
 CONFIG = dict(
@@ -72,6 +73,9 @@ def test_a_method_may_have_another_number_of_experts(tmp_path):
     [
         (["classifier", "ldm"], [0], {}, ["--compare is 'ldm'", "did you mean 'ldam'"]),
         (["classifier"], [0, 0], {}, ["--seeds is [0, 0]", "different"]),
+        (["classifier"], [0, 2**32], {}, ["config.seed is 4294967296"]),
+        (["drw", "drw"], [0], {}, ["--compare is drw,drw", "once"]),
+        (["lfme"], [0], {"schedule": {"name": "step"}}, ["config.schedule.lr is missing"]),
         (["drw:0"], [0], {}, ["--compare is 'drw:0'", "drw:3"]),
         (["drw:few"], [0], {}, ["--compare is 'drw:few'", "drw:3"]),
         (
@@ -87,6 +91,15 @@ def test_mistakes_are_said_before_anything_is_run(methods, seeds, change, words,
         comparison.compare(CONFIG | change, methods, seeds, str(tmp_path / "all"))
     assert all(word in str(caught.value) for word in words)
     assert not (tmp_path / "all").exists()
+
+
+def test_where_everything_diverges_that_is_said(tmp_path, monkeypatch):
+    def diverges(config, workdir):
+        raise Diverged("the loss of expert 1 is not finite")
+
+    monkeypatch.setattr(comparison, "run", diverges)
+    with pytest.raises(Diverged, match="All of drw, ldam diverged"):
+        comparison.compare(CONFIG, ["drw", "ldam"], [0], str(tmp_path))
 
 
 def test_what_does_not_go_with_the_config_is_left_out_of_all_and_refused_by_name(

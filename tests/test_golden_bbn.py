@@ -71,6 +71,8 @@ def test_features_and_predictions_are_the_authors():
     (conventional, rebalancing), logits = on_one_device(evaluate, 1)(variables)
     close(conventional, file["eval/feature_cb_a"], atol=1e-5)
     close(rebalancing, file["eval/feature_rb_a"], atol=1e-5)
+    both = np.concatenate([conventional, rebalancing], -1)
+    close(both, file["eval/feature_cat_a"], atol=1e-5)
     close(logits, file["eval/logits_a"], atol=1e-5)
     close(jax.nn.softmax(logits), file["eval/prob_a"], atol=1e-6)
 

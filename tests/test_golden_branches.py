@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import golden
+from conftest import by_formula, golden, uniform
 from test_golden_resnet32 import on_one_device
 
 from ltjax import cost
@@ -108,19 +108,10 @@ def test_resnet32_with_three_heads_is_the_authors():
 @pytest.mark.slow
 def test_resnet10_with_three_heads_is_the_authors():
     file = golden("ride_resnet10_imagenet")
-    entries, seed = [], int(file["base_seed"])
-    for number, (name, shape) in enumerate(zip(file["keys"], file["shapes"], strict=True)):
-        shape = tuple(int(size) for size in shape.strip("[]").split(",") if size)
-        u = np.random.RandomState(seed + number).uniform(-1, 1, shape)
-        if len(shape) == 4:
-            u = u * (6 / np.prod(shape[1:])) ** 0.5
-        elif len(shape) == 2:
-            u = u * (3 / shape[1]) ** 0.5
-        else:
-            u = 1 + 0.2 * u if name.endswith(("running_var", "weight")) else 0.1 * u
-        entries.append((name, np.float32(u)))
-    image = np.random.RandomState(seed + 100_000).uniform(-1, 1, file["x_shape"])
-    image = jnp.asarray(np.float32(image).transpose(0, 2, 3, 1), jnp.float64)
+    seed = int(file["base_seed"])
+    entries = by_formula(file["keys"], file["shapes"], seed).items()
+    image = np.float32(uniform(seed + 100_000, file["x_shape"]))
+    image = jnp.asarray(image.transpose(0, 2, 3, 1), jnp.float64)
     network = branched(NETWORKS["resnet10"](1000, head="cosine"), 3)
     variables = ours(entries, 3, first=3)
     assert cost.parameters(variables.params) == file["num_params"]

@@ -4,34 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import golden
+from conftest import by_formula, golden, uniform
 from test_golden_resnet32 import network, on_one_device, ours
 
 from ltjax.methods.feature_augmentation import class_map, fuse
 
 
-def drawn(file, number, shape):
-    """A tensor of the state dict, by the formula of the golden notes."""
-    name = str(file["keys"][number])
-    u = np.random.RandomState(file["base_seed"] + number).uniform(-1, 1, shape)
-    if len(shape) > 1:
-        u *= (6 / np.prod(shape[1:])) ** 0.5 if len(shape) == 4 else (3 / shape[1]) ** 0.5
-    elif name.endswith(("running_var", "weight")):
-        u = 1 + 0.2 * u
-    else:
-        u *= 0.1
-    return u.astype(np.float32)
-
-
 def theirs(file):
     """Their parameters and images, in our layout."""
-    tensors = {}
-    for number, (name, shape) in enumerate(zip(file["keys"], file["shapes"], strict=True)):
-        if not name.endswith("num_batches_tracked"):
-            shape = tuple(int(size) for size in shape.strip("[]").split(","))
-            tensors[str(name).replace("fc.", "linear.")] = drawn(file, number, shape)
-    random = np.random.RandomState(file["base_seed"] + 100000)
-    image = random.uniform(-1, 1, file["x_shape"]).astype(np.float32)
+    tensors = by_formula(file["keys"], file["shapes"], int(file["base_seed"]))
+    tensors = {name.replace("fc.", "linear."): tensor for name, tensor in tensors.items()}
+    image = np.float32(uniform(int(file["base_seed"]) + 100_000, file["x_shape"]))
     return ours(tensors.get, "c10_fc"), jnp.asarray(image.transpose(0, 2, 3, 1), jnp.float64)
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import golden
+from conftest import by_formula, golden, uniform
 from test_golden_resnet32 import on_one_device
 
 from ltjax.learner import Variables
@@ -149,27 +149,6 @@ def test_the_centroid_loss_and_the_authors_own_rule_are_theirs_on_any_mesh(devic
             close(of_centroids.sum(0), file[f"{theirs}/grad_centroids"])
 
 
-def formula(name, shape, seed):
-    """A parameter by the formula of the golden notes: none is stored."""
-    u = np.random.RandomState(seed).uniform(-1, 1, shape)
-    if len(shape) == 4:
-        u = u * (6 / math.prod(shape[1:])) ** 0.5
-    elif len(shape) == 2:
-        u = u * (3 / shape[1]) ** 0.5
-    elif len(shape) == 1 and name.endswith(("running_var", "weight")):
-        u = 1 + 0.2 * u
-    elif len(shape) == 1:
-        u = 0.1 * u
-    return np.asarray(u, np.float32)
-
-
-def formulas(names, shapes, seed):
-    shapes = [[int(n) for n in shape.strip("[]").split(",") if n] for shape in shapes]
-    entries = enumerate(zip(names, shapes, strict=True))
-    tensors = {str(name): formula(str(name), shape, seed + j) for j, (name, shape) in entries}
-    return tensors.__getitem__
-
-
 def backbone(get):
     """Their ResNet-10 by our names: (params, stats)."""
     params, stats = {}, {}
@@ -199,19 +178,18 @@ def backbone(get):
 @pytest.mark.slow  # large images
 def test_both_networks_of_imagenet_are_the_authors():
     file = golden("oltr_resnet10_imagenet")
-    get = formulas(file["feature/keys"], file["feature/shapes"], int(file["base_seed"]))
-    seed = int(file["classifier/base_seed"])
-    rest = formulas(file["classifier/keys"], file["classifier/shapes"], seed)
-    image = np.random.RandomState(int(file["base_seed"]) + 100000).uniform(-1, 1, (2, 3, 224, 224))
-    centroids = np.random.RandomState(int(file["base_seed"]) + 200000).uniform(-1, 1, (1000, 512))
-    image = last(image.astype(np.float32))
+    seed, of_the_rest = int(file["base_seed"]), int(file["classifier/base_seed"])
+    get = by_formula(file["feature/keys"], file["feature/shapes"], seed).get
+    rest = by_formula(file["classifier/keys"], file["classifier/shapes"], of_the_rest).get
+    image = last(np.float32(uniform(seed + 100_000, (2, 3, 224, 224))))
+    centroids = np.abs(np.float32(uniform(seed + 200_000, (1000, 512))))
 
     theirs, stats = backbone(get)
     pooling = {"attention": attention(lambda name: get(f"modulatedatt.{name}"), 7, 7)}
     pooling |= {"fc_add": linear(get, "fc_add")}
     hallucinator, others = meta(rest)
     params = dict(backbone=theirs, pooling=pooling, head=hallucinator, meta=others)
-    params |= {"centroids": np.abs(centroids.astype(np.float32))}
+    params |= {"centroids": centroids}
     variables = in_float64(Variables(params, {"backbone": stats}))
 
     first = NETWORKS["resnet10"](1000)

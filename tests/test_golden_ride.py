@@ -12,10 +12,12 @@ from test_golden_resnet32 import on_one_device, worst
 
 from ltjax import optim
 from ltjax.learner import Variables
+from ltjax.losses import ldam_margins, nll
 from ltjax.methods import ride, routing
 from ltjax.methods.heads import many_headed
 from ltjax.models import Network, router
 from ltjax.objective import objective
+from ltjax.reweighting import effective_number
 from ltjax.settings import settings_from
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 KEY = jax.random.key(0)
 # the authors' numbers are of float32
 close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+exactly = functools.partial(np.testing.assert_allclose, rtol=1e-6)
 close_gradient = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6)
 
 # case -> (gamma, start of re-weighting and temperatures, epochs of training)
@@ -67,14 +70,20 @@ def test_the_loss_and_its_gradient_are_the_authors(case):
     base = base_for(counts, "cross_entropy" if is_plain else "ldam")
     diversity = -float(file[f"{case}/hp/additional_diversity_factor"])
     late = ride.temperatures(counts, gamma)
+    if not is_plain:
+        exactly(late, file[f"{case}/diversity_weight_after"])
+        exactly(ldam_margins(counts, 0.5), file[f"{case}/ldam_margin_m"])
+        exactly(effective_number(counts), file[f"{case}/class_weight_after"])
+    close(logits.mean(0), file[f"{case}/mean_logits"])
+    close(nll(logits.mean(0), label).mean(), file[f"{case}/eval_loss"])
     both = (ride.diverse(of, late, diversity, start) for of in (base, no_loss))
     whole, alone = (mean_of(aim) for aim in both)
     for epoch in file[f"{case}/epochs"]:
         progress = jnp.float64((epoch - 1) / num_epochs)
         tau = late if progress >= start else np.ones_like(late)
         at = f"{case}/epoch{epoch}"
-        close(tau, file[f"{at}/temperature"])
-        close(tau.mean(), file[f"{at}/temperature_mean"])
+        exactly(tau, file[f"{at}/temperature"])
+        exactly(tau.mean(), file[f"{at}/temperature_mean"])
         value, gradient = whole(logits, label, progress)
         close(value, file[f"{at}/loss"])
         close_gradient(gradient, file[f"{at}/grad_expert_logits"])
@@ -207,6 +216,8 @@ def test_the_router_is_the_authors():
     jax.tree.map(np.testing.assert_array_equal, stats, variables.stats)
     np.testing.assert_allclose(logits.mean(0), file["train/output_mean_logits"], atol=2e-5)
     np.testing.assert_allclose(gates.T, file["train/gate_logits_all_samples"], atol=2e-5)
+    right = np.cumsum(logits, 0).argmax(-1) == label
+    np.testing.assert_array_equal(right.T, file["train/correct_partial_sums"])
     np.testing.assert_array_equal(targets.T, file["train/gate_targets"])
     used = file["eval/num_experts_used"][:, 0]
     assert set(used) == {1, 2, 3}
@@ -215,7 +226,10 @@ def test_the_router_is_the_authors():
     np.testing.assert_allclose(routed, file["eval/output_logits"], atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["ride_cifar", "ride_cifar_distill", "ride_imagenet_lt"])
+@pytest.mark.parametrize(
+    "name",
+    ["ride_cifar", "ride_cifar_distill", "ride_imagenet_lt", "sade_cifar"],
+)
 def test_rates_are_the_authors(name):
     file = golden("ride_schedule")
     lr, first, second, factor, warmup, epochs = file[f"cfg/{name}"].tolist()
@@ -228,4 +242,4 @@ def test_rates_are_the_authors(name):
         drop_by=factor,
     )
     found = np.array([schedule(epoch) for epoch in range(int(epochs))])
-    np.testing.assert_allclose(found, file[f"lr/{name}"], rtol=1e-5)
+    np.testing.assert_allclose(found, file[f"lr/{name}"], rtol=1e-9)

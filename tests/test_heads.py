@@ -9,7 +9,7 @@ import pytest
 import toy
 from rich.console import Console
 
-from ltjax import mesh, tables, train
+from ltjax import cost, mesh, tables, train
 from ltjax.checkpoint import read_state
 from ltjax.data import datasets
 from ltjax.evaluate import evaluator, heads_as_experts, measurer
@@ -47,6 +47,28 @@ def test_each_network_of_joint_ones_is_reported(tmp_path, monkeypatch):
     page = Console(file=io.StringIO(), width=80)
     page.print(tables.for_console(report))
     assert "each head alone" in page.file.getvalue() and "head 3" in page.file.getvalue()
+
+
+def test_products_with_zeros_of_stacked_networks_are_not_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
+    monkeypatch.setattr(datasets, "load", lambda data: toy.splits())
+    config = {
+        "method": {"name": "joint"},
+        "network": {"name": "toy"},
+        "compute": {"convolution": "blocks"},
+        "num_experts": 3,
+        "batch_size": 16,
+        "num_epochs": 0.2,
+    }
+    report = train.run(config, workdir=str(tmp_path))
+    network, image = NETWORKS["toy"](4), jnp.zeros((1, 8, 8, 1))
+    variables = Variables(*jax.eval_shape(network.init, jax.random.key(0), image))
+
+    def predict(variables, image):
+        return network.apply(variables, image, train=False)
+
+    of_one = cost.multiply_adds(predict, variables, image)
+    assert report["cost"]["multiply_adds"] == 3 * of_one
 
 
 @pytest.mark.parametrize("shape", [pytest.param((1, 1), marks=pytest.mark.slow), (2, 4)])

@@ -73,6 +73,8 @@ def test_group_accuracies_are_decouplings(case):
     for ours, theirs in (("many", "many"), ("medium", "median"), ("few", "low")):
         expected = file[f"{case}/{theirs}"]
         assert (found[ours] is None and expected == 0) or abs(found[ours] - expected) < 1e-12
+    if f"{case}/micro" in file.files:
+        np.testing.assert_allclose(found["accuracy"], file[f"{case}/micro"], atol=1e-12)
     per_class = [x for x in found["per_class"] if x is not None]
     np.testing.assert_allclose(per_class, file[f"{case}/per_class"], atol=1e-12)
 
@@ -84,6 +86,21 @@ def test_the_calibration_error_is_temperature_scalings(case):
     found = evaluate(logits.astype(np.float32)[None], label, np.full(logits.shape[1], 50))
     expected = file[f"ece/{case}/bins15/ece"]
     np.testing.assert_allclose(found["average"]["ece"], expected, atol=1e-5)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("case", ["a", "b"])
+def test_bins_of_confidence_are_those_of_mislas(case):
+    file = golden("sm_metrics")
+    logits, label = file[f"ece/{case}/logits"], file[f"ece/{case}/labels"]
+    bins = np.asarray(sums(logits.astype(np.float64)[None], label, np.ones(len(label)))["bins"])[0]
+    theirs = f"ece/{case}/bins15/mislas"
+    counts = file[f"{theirs}/counts"]
+    np.testing.assert_array_equal(bins[:, 0], counts)
+    np.testing.assert_allclose(bins[:, 1], counts * file[f"{theirs}/confidences"], atol=1e-5)
+    np.testing.assert_allclose(bins[:, 2], counts * file[f"{theirs}/accuracies"], atol=1e-9)
+    expected = file[f"{theirs}/expected_calibration_error"]
+    np.testing.assert_allclose(metrics.calibration_error(bins), expected, atol=1e-6)
 
 
 def test_the_gain_is_the_difference_of_the_two_counts():

@@ -126,6 +126,11 @@ def test_attention_starts_as_coded_or_as_the_identity():
         ({}, {"lr": 0.0}, "method.lr"),
         ({}, {"feature_rate": -1.0}, "feature_rate"),
         ({}, {"centroid_weight": -1.0}, "centroid_weight"),
+        (
+            {"schedule": {"name": "cosine", "lr": 0.1}, "num_epochs": 3.0},
+            {},
+            r"is 3, of which the epochs of phase one take 1 \(config.method.first_share=0.333",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(fields, options, words):

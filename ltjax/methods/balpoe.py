@@ -28,7 +28,7 @@ def recipe(
 
     Args:
       settings: of the phase; each of its num_experts has num_heads heads. `ltjax.presets` chooses
-        mixup, and what its strength and the limits below are on a data set.
+        mixup, of the strength that the authors take on a data set.
       info: of the training set.
       num_heads: K.
       tau_min: of the first head.

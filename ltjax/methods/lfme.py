@@ -50,8 +50,8 @@ def recipe(
     Args:
       settings: of the student.
       info: of the training set.
-      extra_share: epochs of a teacher, as a share of config.num_epochs and on top of these; their
-        rate falls from config.schedule.lr along half a cosine. 0.6 is 120 beside 200.
+      extra_share: epochs of a teacher, as a share of config.num_epochs, on top of these; 0.6 is 120
+        beside 200. Their rate falls from config.schedule.lr along half a cosine, without warm-up.
       alpha: a teacher counts in full until the student has this share of its accuracy.
       temperature: T of what teachers say.
       curriculum_on: "logits", as in the authors' code, or "loss", as in the paper (lessons.lesson).
@@ -68,11 +68,7 @@ def recipe(
         settings,
         num_experts=len(parts) * settings.num_experts,
         num_epochs=extra_share * settings.num_epochs,
-        schedule={
-            "name": "cosine",
-            "lr": settings.schedule["lr"],
-            "warmup_epochs": settings.schedule.get("warmup_epochs", 0),
-        },
+        schedule={"name": "cosine", "lr": settings.schedule["lr"]},
     )
     teacher = classifier(network, lessons.among_own_part(parts))
     first = phases.phase(teaching, info, teacher, teaching.num_experts, "teachers")
@@ -153,13 +149,7 @@ def _check(settings, info, extra_share):
             f"config.share.order is True, but the teachers of {name!r} see images of different "
             f"classes; leave it False."
         )
-    epochs = extra_share * settings.num_epochs
-    if epochs <= 1:
-        raise UserError(
-            f"config.num_epochs is {settings.num_epochs:g}, of which the teachers take {epochs:g} "
-            f"(config.method.extra_share={extra_share:g}), and they need more than one, as their "
-            f"rate is 0 in the last: choose more of either."
-        )
+    needs.more_than_an_epoch(settings, "extra_share", extra_share, "the teachers")
     if info.num_validation and not settings.eval_every_epochs:
         raise UserError(
             "config.data.validation is given, on which the student is compared to its teachers at "

@@ -57,6 +57,8 @@ def recipe(
     within("config.method.centroid_weight", centroid_weight, at_least=0)
     needs.linear_head(settings, "the hallucinator of config.method.name='oltr' is")
     network = needs.network_with_maps(settings, info)
+    if settings.schedule["name"] == "cosine" and settings.schedule.get("ahead", True):
+        needs.more_than_an_epoch(settings, "first_share", first_share, "the epochs of phase one")
     first = dataclasses.replace(settings, num_epochs=first_share * settings.num_epochs)
     second = dataclasses.replace(
         settings,

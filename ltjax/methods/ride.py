@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ltjax import needs, phases
+from ltjax import cost, needs, phases
 from ltjax.axes import DATA
 from ltjax.choices import choose, only_with, within
 from ltjax.learner import Method, Variables
@@ -110,9 +110,7 @@ def recipe(
     if not routing:
         return first
     top_k = min(top_k, info.num_classes)
-    # Other forms of convolution may compute products with zeros, which are not to be counted.
-    plain = dataclasses.replace(settings.compute, convolution="plain")
-    to_count = functools.partial(branched, dataclasses.replace(settings, compute=plain), info)
+    to_count = functools.partial(branched, cost.countable(settings), info)
     counts = multiply_adds([to_count(k + 1, reduced) for k in range(num_heads)], info, top_k)
     method = routed(student, num_heads, top_k, counts)
     second = _second(settings, info, routing_share, routing_lr)
