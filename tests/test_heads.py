@@ -18,18 +18,21 @@ from ltjax.learner import Variables
 from ltjax.models import NETWORKS
 
 
-def test_each_network_of_joint_ones_is_reported(tmp_path, monkeypatch):
+@pytest.fixture
+def joint(tmp_path, monkeypatch):
+    """(config...) -> the report of three joint networks on the toy tail, in tmp_path."""
     monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
     monkeypatch.setattr(datasets, "load", lambda data: toy.splits())
-    config = {
-        "method": {"name": "joint"},
-        "network": {"name": "tiny"},
-        "augment": {"name": "none"},
-        "num_experts": 3,
-        "batch_size": 16,
-        "num_epochs": 2.0,
-    }
-    report = train.run(config, workdir=str(tmp_path))
+
+    def trained(**config):
+        base = dict(method={"name": "joint"}, num_experts=3, batch_size=16)
+        return train.run(base | config, workdir=str(tmp_path))
+
+    return trained
+
+
+def test_each_network_of_joint_ones_is_reported(joint, tmp_path):
+    report = joint(network={"name": "tiny"}, augment={"name": "none"}, num_epochs=2.0)
     result = report["splits"]["test"]
     assert len(result["experts"]) == 1 and len(result["heads"]) == 3
     variables = jax.tree.map(lambda x: x[0], read_state(tmp_path)["variables"])
@@ -49,18 +52,8 @@ def test_each_network_of_joint_ones_is_reported(tmp_path, monkeypatch):
     assert "each head alone" in page.file.getvalue() and "head 3" in page.file.getvalue()
 
 
-def test_products_with_zeros_of_stacked_networks_are_not_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
-    monkeypatch.setattr(datasets, "load", lambda data: toy.splits())
-    config = {
-        "method": {"name": "joint"},
-        "network": {"name": "toy"},
-        "compute": {"convolution": "blocks"},
-        "num_experts": 3,
-        "batch_size": 16,
-        "num_epochs": 0.2,
-    }
-    report = train.run(config, workdir=str(tmp_path))
+def test_products_with_zeros_of_stacked_networks_are_not_counted(joint):
+    report = joint(network={"name": "toy"}, compute={"convolution": "blocks"}, num_epochs=0.2)
     network, image = NETWORKS["toy"](4), jnp.zeros((1, 8, 8, 1))
     variables = Variables(*jax.eval_shape(network.init, jax.random.key(0), image))
 
