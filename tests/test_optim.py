@@ -26,6 +26,24 @@ def test_the_step_schedule_is_ldam_drws():
 
 
 @pytest.mark.parametrize(
+    "name, drops, drop_by, warms_up",
+    [
+        ("cifar_baseline_200_lr0.1", (159, 179), 0.01, True),
+        ("cifar_mixup_400_lr0.1", (319, 359), 0.01, True),
+        ("cifar100_cam_stage2_40_lr0.001_warmup", (19,), 0.01, True),
+        ("imagenetlt_baseline_100_lr0.2", (59, 79), 0.1, False),
+        ("imagenetlt_stage1_160_lr0.2", (119, 159), 0.1, False),
+    ],
+)
+def test_the_step_schedule_can_be_those_of_bag_of_tricks(name, drops, drop_by, warms_up):
+    expected = golden("sm_schedules")[f"bot_{name}"]
+    epochs, warmup = len(expected), dict(warmup_epochs=5, warmup_from=1 / 3) if warms_up else {}
+    drop_at = tuple(epoch / epochs for epoch in drops)
+    found = optim.step(epochs, 7, lr=expected.max(), drop_at=drop_at, drop_by=drop_by, **warmup)
+    np.testing.assert_allclose(per_epoch(found, epochs), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
     "method, epochs, share, name",
     [
         ("crt", 30, 0.15, "cifar_crt_lws_30_lr0.1"),
@@ -50,7 +68,9 @@ def test_second_phases_have_the_authors_schedules(method, epochs, share, name, m
     np.testing.assert_allclose(found, golden("sm_schedules")[f"bot_{name}"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name, epochs", [("feat90", 90), ("crt10", 10), ("lws5", 5)])
+@pytest.mark.parametrize(
+    "name, epochs", [("feat90", 90), ("crt10", 10), ("lws5", 5), ("crt_inat30", 30)]
+)
 def test_the_cosine_schedule_is_decouplings(name, epochs):
     expected = golden("sm_schedules")[f"cbal_cosine_{name}_lr0.2"]
     found = per_epoch(optim.cosine(epochs, 7, lr=0.2), epochs)
