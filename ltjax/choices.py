@@ -40,7 +40,9 @@ def choose(table: Mapping[str, Callable], field: str, /, name: str, **options: A
             continue
         if key not in known:
             takes = f"takes {', '.join(known)}" if known else "takes no options"
-            raise UserError(f"Unknown config field config.{field}.{key}: {name!r} {takes}.")
+            close = difflib.get_close_matches(key, known, n=1)
+            guess = f" (did you mean {close[0]!r}?)" if close else ""
+            raise UserError(f"Unknown config field config.{field}.{key}{guess}: {name!r} {takes}.")
         bound[key] = typed(value, known[key].annotation, f"config.{field}.{key}")
     for key, parameter in known.items():
         if key not in bound and parameter.default is inspect.Parameter.empty:

@@ -11,8 +11,9 @@ from ltjax.console import own_console, say
 from ltjax.errors import UserError
 from ltjax.loop import Diverged
 from ltjax.methods import METHODS
-from ltjax.settings import settings_from
-from ltjax.standings import COLUMNS, page, table
+from ltjax.report import data_title, options_of
+from ltjax.settings import as_dict, settings_from
+from ltjax.standings import COLUMNS, notes, page, table
 from ltjax.train import checked, info_of, read, recipe_of, run
 
 
@@ -22,7 +23,8 @@ def compare(
     """Run a config with each method and each seed, in folders below one; then tabulate.
 
     What is complete in that folder is not run again, and what was stopped goes on, so that the same
-    command finishes a comparison that was interrupted. A method that diverges is left out.
+    command finishes a comparison that was interrupted. Other methods that were compared there
+    before stay in the table. A method that diverges is left out.
 
     Args:
       config: an ml_collections.ConfigDict; its method's name and its seed are replaced.
@@ -32,7 +34,7 @@ def compare(
       workdir: the folder above those of the runs; "runs/comparison" by default.
 
     Returns:
-      One summary per method, as comparison.json in the folder has them.
+      One summary per method, earlier ones first, as comparison.json in the folder has them.
 
     Raises:
       UserError: for an unknown method, or whatever a run says; before anything is run. Of "all"
@@ -41,40 +43,48 @@ def compare(
     """
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise UserError(f"--seeds is {list(seeds)}; it must hold different numbers from 0 on.")
+    if not any(methods):
+        raise UserError("--compare names no method; write, say, --compare=classifier,ride or =all.")
     if len(set(methods)) < len(methods):
         raise UserError(f"--compare is {','.join(methods)}; it must name each method once.")
     folder, console = pathlib.Path(workdir or "runs/comparison"), own_console()
-    methods = _that_can_run(config, methods, seeds, console)
-    rows = []
+    if (folder / rundir.CONFIG).exists():
+        raise UserError(f"{folder} holds a single run; give --compare another --workdir.")
+    methods, common = _that_can_run(config, methods, seeds, console)
+    rows = earlier = _earlier(folder, methods, common)
     for number, name in enumerate(methods, 1):
         reports = []
         for seed in seeds:
             say(console, f"{name} ({number} of {len(methods)}), seed {seed}")
             try:
                 below = folder / f"{name.replace(':', '-x')}-{seed}"
-                reports.append(run(_with(config, name, seed), str(below)))
+                reports.append(run(_with(config, name, seed), str(below), brief=True))
             except Diverged as diverged:
                 say(console, f"{name} is left out: {diverged}")
                 break
         if len(reports) < len(seeds):
             continue
-        rows.append(summary(name, seeds, reports))
+        rows = [*rows, summary(name, seeds, reports)]
         rundir.save_json(folder / "comparison.json", rows)
         rundir.write(folder / "comparison.md", page(rows))
-    if not rows:
+    if len(rows) == len(earlier):
         raise Diverged(f"All of {', '.join(methods)} diverged; there is nothing to tabulate.")
-    console.print("", table(rows))
+    console.print("", table(rows), "", *notes(rows))
     say(console, f"Comparison: {folder / 'comparison.md'}")
     return rows
 
 
 def _that_can_run(config, methods, seeds, console):
-    """The methods, but for those of "all" that refuse the config; mistakes are said first."""
+    """The methods, but for those of "all" that refuse the config, and what their rows will share.
+
+    Mistakes are said before anything is run.
+    """
     named, found = list(methods) != ["all"], []
     for name in methods if named else ():
         _parts(name)
     settings = [settings_from(_with(config, "classifier", seed)) for seed in seeds]
-    info = info_of(read(settings[0], console))  # for all the same
+    splits = read(settings[0], console)  # for all the same
+    info = info_of(splits)
     for name in methods if named else METHODS:
         try:
             recipe_of(checked(_with(config, name, 0)), info)
@@ -86,7 +96,31 @@ def _that_can_run(config, methods, seeds, console):
             found.append(name)
     if not found:
         raise UserError("No method goes with this config; the lines above say why.")
-    return found
+    common = {
+        "seeds": list(seeds),
+        "data": data_title(settings[0], splits),
+        "setting": _setting(as_dict(settings[0])),
+    }
+    return found, common
+
+
+def _earlier(folder, methods, common):
+    """Rows that the folder has of other methods, which must be comparable."""
+    try:
+        rows = rundir.load_json(folder / "comparison.json") or []
+        others = [row for row in rows if row["method"] not in methods]
+        differing = [name for name in common for row in others if row[name] != common[name]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{folder / 'comparison.json'} is not that of a comparison; give another --workdir."
+        ) from error
+    if differing:
+        name, old = differing[0], others[0][differing[0]]
+        raise UserError(
+            f"{folder} compares {', '.join(row['method'] for row in others)} by other {name} "
+            f"({old}; now {common[name]}). Name these again, too, or give another --workdir."
+        )
+    return others
 
 
 def summary(method: str, seeds: Sequence[int], reports: Sequence[dict]) -> dict:
@@ -97,6 +131,8 @@ def summary(method: str, seeds: Sequence[int], reports: Sequence[dict]) -> dict:
     return {
         "method": method,
         "seeds": list(seeds),
+        "options": options_of(reports[0]["config"]["method"]),
+        "adapted": reports[0].get("adapted", False),
         "data": reports[0]["title"].rpartition(": ")[0],
         "setting": _setting(reports[0]["config"]),
         "test": {name: value for name, value in values.items() if None not in value},

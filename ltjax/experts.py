@@ -24,7 +24,7 @@ def independent(one: Learner, over: str = "vmap") -> Learner:
       over: see `over_experts`.
 
     Returns:
-      A Learner whose functions take and return a leading axis [E] on every leaf, but for the
+      `one` with functions that take and return a leading axis [E] on every leaf, but for the
       batches of `init` and of what predicts, which all experts see.
     """
 
@@ -37,7 +37,7 @@ def independent(one: Learner, over: str = "vmap") -> Learner:
             [one.after_eval(take(memory, i), evaluation | {"own": own}) for i, own in each]
         )
 
-    return Learner(
+    return one._replace(
         # No convolution is computed in init (only shapes are used), so vmap is right anywhere;
         # expert i is bitwise what one.init(key[i]) gives.
         init=jax.vmap(one.init, (0, None)),

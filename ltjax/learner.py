@@ -60,6 +60,8 @@ class Method(NamedTuple):
     frozen: tuple[str, ...] = ()  # groups of params that stay as they are, statistics included
     # Of a network with several heads: what each of them alone says, logits f32[K, B, C].
     heads: Callable[[Variables, Batch], jax.Array] | None = None
+    head_names: tuple[str, ...] = ()  # in reports, where heads differ by more than chance
+    combined: str = "the mean of its heads' logits"  # what `predict` makes of heads, for reports
     # Further numbers of each example at test time, {name: f32[B]}; their means are reported.
     measures: Callable[[Variables, Batch], dict[str, jax.Array]] | None = None
 
@@ -81,6 +83,8 @@ class Learner(NamedTuple):
     predict: Callable[[TrainState, Batch], jax.Array]
     after_eval: Callable[[PyTree, dict], PyTree]  # (memory, evaluation) -> memory
     heads: Callable[[TrainState, Batch], jax.Array] | None = None  # logits f32[K, B, C]
+    head_names: tuple[str, ...] = ()
+    combined: str = ""
     measures: Callable[[TrainState, Batch], dict[str, jax.Array]] | None = None
 
 
@@ -131,7 +135,8 @@ def learner(method: Method, optimizer: optax.GradientTransformation, num_steps: 
         return f and (lambda state, batch: f(state.variables, batch))
 
     predict, heads, measures = map(of_variables, (method.predict, method.heads, method.measures))
-    return Learner(init, update, predict, method.after_eval, heads, measures)
+    names, combined = method.head_names, method.combined
+    return Learner(init, update, predict, method.after_eval, heads, names, combined, measures)
 
 
 def _split(params: dict[str, PyTree], frozen: tuple[str, ...]) -> tuple[dict, dict]:

@@ -36,8 +36,8 @@ from ltjax.strides import most_steps, strides
 class Stopped(Exception):  # noqa: N818, not an error
     """The run was asked to stop by a signal, and its state is saved."""
 
-    def __init__(self, number: int, step: int, folder: pathlib.Path):
-        super().__init__(f"Stopped; saved at step {step:,} in {folder}.")
+    def __init__(self, number: int, where: str, folder: pathlib.Path):
+        super().__init__(f"Stopped; saved at {where} in {folder}.")
         self.exit_code = 128 + number
 
 
@@ -144,7 +144,7 @@ class Loop:
                     self.save(state, done, seconds + time.perf_counter() - began)
                     speed.pause()
                 if stopping and not finished:
-                    raise Stopped(stop.signal or signal.SIGTERM, done, this.folder)
+                    raise Stopped(stop.signal or signal.SIGTERM, self.at(done), this.folder)
         return state, seconds + time.perf_counter() - began
 
     def evaluate(self, state: TrainState) -> dict[str, dict]:
@@ -152,7 +152,8 @@ class Loop:
 
         Returns:
           {split: metrics.summary(...)}; with several heads, 'heads' more, those of each expert in
-          turn, numbers as those of 'experts'; with measures, 'measures', {name: [E]}.
+          turn, numbers as those of 'experts', 'head_names' of one expert and how they are
+          'combined', in words; with measures, 'measures', {name: [E]}.
         """
         splits, settings, many = self.this.splits, self.this.settings, self._many.many
         counts, size = self.this.info.class_counts, settings.eval_batch_size
@@ -165,10 +166,16 @@ class Loop:
             if many.heads:
                 each = evaluator(heads_as_experts(many.heads), self._mesh, size)
                 result["heads"] = each(state, images, counts, settings.combine)["experts"]
+                result["head_names"], result["combined"] = list(many.head_names), many.combined
             if many.measures:
                 result["measures"] = measurer(many.measures, self._mesh, size)(state, images)
             results[name] = result
         return results
+
+    def at(self, done: int) -> str:
+        """A place in the run, in words."""
+        several = f" of {self.phase.num_steps:,} of {self.phase.name}"
+        return f"step {done:,}{several if len(self.this.recipe) > 1 else ''}"
 
     def _log(self, done, metrics, speed, display):
         values = {f"train/{name}": value.tolist() for name, value in metrics.items()}
@@ -189,7 +196,9 @@ class Loop:
             memory = place(self._many.many.after_eval(memory, result), self._mesh, EXPERTS)
             state = state._replace(variables=state.variables._replace(memory=memory))
         this.log.write(self._number(done), **self._when(done), **report.for_log(name, result))
-        say(this.console, f"epoch {done / self._per_epoch:g}: {report.one_line(name, result)}")
+        phase = f"{self.phase.name}, " if len(this.recipe) > 1 else ""
+        epoch = f"{phase}epoch {done / self._per_epoch:.4g}"
+        say(this.console, f"{epoch}: {report.one_line(name, result)}")
         return state
 
     def save(self, state: TrainState, done: int, seconds: float) -> None:

@@ -84,6 +84,7 @@ def _run(config, argv: list[str], together: bool) -> int:
     from ltjax.loop import Diverged, Stopped
     from ltjax.train import run
 
+    again = shlex.join(["python", "-m", "ltjax.main", *argv[1:]])
     try:
         if _COMPARE.value is not None:
             compare(config, _COMPARE.value, _seeds(config), _WORKDIR.value)
@@ -96,11 +97,10 @@ def _run(config, argv: list[str], together: bool) -> int:
     except Diverged as error:
         return _fail(str(error), code=1)
     except Stopped as stopped:
-        again = shlex.join(["python", "-m", "ltjax.main", *argv[1:]])
         print(f"{stopped}\nTo go on: {again}", flush=True)
         return stopped.exit_code
     except KeyboardInterrupt:  # before training began, or pressed twice
-        return _fail("Interrupted; what was saved before is kept.", code=130)
+        return _fail(f"Interrupted; what was saved before is kept.\nTo go on: {again}", code=130)
     except Exception:
         if not together:
             raise

@@ -39,8 +39,9 @@ def describe(
     train = splits.manifest["train"]
     steps = sum(phase.num_steps for phase in recipe)
     return {
-        "title": f"{settings.data.name}, {train['rule']}: {_title(settings, recipe)}",
+        "title": f"{data_title(settings, splits)}: {_title(settings, recipe)}",
         "config": as_dict(settings),
+        "adapted": _adapted(recipe),
         "data": {
             "rule": train["rule"],
             "sha256": train["sha256"],
@@ -68,6 +69,11 @@ def describe(
             **{name: importlib.metadata.version(name) for name in ("jax", "flax", "optax")},
         },
     }
+
+
+def data_title(settings: Settings, splits: Splits) -> str:
+    """The data set and the rule of its tail."""
+    return f"{settings.data.name}, {splits.manifest['train']['rule']}"
 
 
 def headline(settings: Settings, splits: Splits, recipe: tuple[Phase, ...]) -> str:
@@ -103,9 +109,20 @@ def _title(settings: Settings, recipe: tuple[Phase, ...]) -> str:
         experts = f"{n} experts of the same {shared}" if shared else f"{n} independent experts"
     else:
         experts = "one expert" if settings.num_experts == 1 else f"{settings.num_experts} networks"
-    adapted = any(phase.source == "test" for phase in recipe)
-    adapted = ", adapted to the test images (without their labels)" if adapted else ""
-    return f"{settings.method['name']}, {experts}, {network}{adapted}"
+    adapted = ", adapted to the test images (without their labels)" if _adapted(recipe) else ""
+    options = options_of(settings.method)
+    method = settings.method["name"] + (f" ({options})" if options else "")
+    return f"{method}, {experts}, {network}{adapted}"
+
+
+def _adapted(recipe: tuple[Phase, ...]) -> bool:
+    return any(phase.source == "test" for phase in recipe)
+
+
+def options_of(method: dict) -> str:
+    """The options that a config gives its method, as "tau=1.0, ..."."""
+    given = {key: value for key, value in method.items() if key != "name" and value is not None}
+    return ", ".join(f"{key}={value}" for key, value in given.items())
 
 
 def _network_cost(splits: Splits, phase: Phase) -> dict:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from ltjax.tables import as_markdown
+from ltjax.tables import as_markdown, measure
 
 COLUMNS = {  # of the average of experts, in percent
     "accuracy": "acc",
@@ -36,7 +36,7 @@ def table(rows: Sequence[dict], narrow: bool = True) -> Table:
             *(_percent(row["test"].get(name)) for name in COLUMNS if name != "accuracy"),
             _percent(row["mean_expert"]),
             *(_short(row[name]) for name in (*more, "multiply_adds")),
-            f"{row['epochs']:.0f}",
+            f"{row['epochs']:.3g}",
             _minutes(statistics.mean(row["train_seconds"])),
         )
     return out
@@ -51,12 +51,30 @@ def page(rows: Sequence[dict]) -> str:
         f"Experts: {_experts(rows)}; seeds: {', '.join(map(str, rows[0]['seeds']))}. Test split, "
         "last state, in percent; after ±, the standard deviation over seeds. *expert* is "
         "the mean accuracy of single experts, the other numbers are of their average; *parameters* "
-        "and *MACs*, multiply-adds for an image, are of all experts; *ep.*, the epochs of all "
-        "phases; *min*, minutes of training.",
+        "and *MACs*, multiply-adds for an image, are of all experts as they predict, without "
+        "teachers; *ep.*, the epochs of all phases; *min*, minutes of training.",
         as_markdown(table(rows, narrow=False)),
+        *notes(rows),
         f"{rows[0]['device']}; {versions}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def notes(rows: Sequence[dict]) -> list[str]:
+    """What the numbers of a row do not say: its options, and what its method measures."""
+    found = []
+    for row in rows:
+        said = [row["options"]] if row.get("options") else []
+        if row.get("adapted"):
+            said.append("adapted to the test images without their labels")
+        for name in ("heads_used", "multiply_adds_used"):
+            values = [value for one in row.get("measures", []) for value in one.get(name, ())]
+            if values:
+                words = name.replace("multiply_adds", "multiply-adds").replace("_", " ")
+                said.append(f"{words} for an image {measure(statistics.mean(values))}")
+        if said:
+            found.append(f"{row['method']}: {'; '.join(said)}.")
+    return found
 
 
 def _experts(rows):

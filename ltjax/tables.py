@@ -97,7 +97,7 @@ def _average_table(split: str, result: dict) -> Table:
 
 
 def _sentences(report: dict) -> list[str]:
-    lines = []
+    lines = [*of_heads(report["splits"]["test"])]
     for split, result in report["splits"].items():
         experts, average = result["experts"], result["average"]["accuracy"]
         if len(experts) == 1:
@@ -113,22 +113,30 @@ def _sentences(report: dict) -> list[str]:
     return lines
 
 
+def of_heads(result: dict) -> Iterable[str]:
+    """What heads there are, what is made of them, and what a method measures of that."""
+    if result.get("head_names"):
+        names = enumerate(result["head_names"], start=1)
+        yield "Heads: " + ", ".join(f"{k} {name}" for k, name in names) + "."
+    if "combined" in result:
+        yield f"An expert's output is {result['combined']}."
+    for name, values in result.get("measures", {}).items():
+        words = name.replace("multiply_adds", "multiply-adds").replace("_", " ")
+        yield f"Mean over test images, {words}: {', '.join(map(measure, values))}."
+
+
 def _facts(report: dict) -> str:
     spent, data = report["cost"], report["data"]
     facts = {
         "training images": f"{data['training_images']:,} ({data['rule']})",
         "images per class": f"{max(data['class_counts'])} to {min(data['class_counts'])}",
-        "steps": f"{report['steps']:,} ({report['epochs']:g} epochs)",
+        "steps": f"{report['steps']:,} ({report['epochs']:.4g} epochs)",
         "parameters": (
             f"{spent['parameters_per_expert']:,} per expert, {spent['parameters']:,} in all"
         ),
         "multiply-adds per image": (
             f"{spent['multiply_adds_per_expert']:,} per expert, {spent['multiply_adds']:,} in all"
         ),
-        **{
-            f"{name.replace('_', ' ')}, mean per image": ", ".join(map(_measure, values))
-            for name, values in report["splits"]["test"].get("measures", {}).items()
-        },
         "training": (
             f"{spent['train_seconds']:,.1f} s, {_rate(spent['train_images_per_second'])} "
             f"summed over experts"
@@ -177,7 +185,8 @@ def _cell(name: str, value: float | None) -> str:
     return f"{value:.3f}" if name in ("nll", "brier") else f"{100 * value:.2f}"
 
 
-def _measure(mean: float) -> str:
+def measure(mean: float) -> str:
+    """A number of unknown size in few characters."""
     return f"{mean:,.0f}" if mean >= 1000 else f"{mean:.4g}"
 
 

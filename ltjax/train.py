@@ -40,13 +40,14 @@ TABLES = {
 SET_IN = ("sampler", "loss", "reweight")  # those that may do so late in a phase
 
 
-def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
+def run(config: Mapping[str, Any], workdir: str | None = None, brief: bool = False) -> dict:
     """Train what a config says, or go on with it, and evaluate the last state.
 
     Args:
       config: an ml_collections.ConfigDict or any mapping with the fields of ltjax.settings.
       workdir: the folder of the run; made if it is not there, gone on with if it is. By default
         one under runs/ that belongs to the config.
+      brief: of a run that is complete already, say a line and not its tables.
 
     Compiled programs are kept in the user's cache folder, which sets options of JAX for the whole
     process, unless config.compute.cache is False (ltjax.compilation).
@@ -75,6 +76,9 @@ def run(config: Mapping[str, Any], workdir: str | None = None) -> dict:
         zero_first(lambda: holding.enter_context(rundir.claimed(folder, settings)))
         if complete:
             result = rundir.load_json(folder / rundir.REPORT)
+            if brief:
+                say(console, f"complete: {report.one_line('test', result['splits']['test'])}")
+                return result
             say(console, f"This run is complete: {folder}. Give another --workdir to train anew.")
         else:
             checkpoints = holding.enter_context(Checkpoints(folder))
@@ -106,12 +110,19 @@ def checked(config: Mapping[str, Any]) -> Settings:
 def _train(this: Run, saved: Position | None) -> dict:
     """Go through the phases, from the saved position on, then evaluate."""
     say(this.console, report.headline(this.settings, this.splits, this.recipe))
+    warmup = this.settings.schedule.get("warmup_epochs") or 0
+    if warmup > this.settings.num_epochs:
+        say(
+            this.console,
+            f"Note: config.schedule.warmup_epochs is {warmup}, config.num_epochs only "
+            f"{this.settings.num_epochs:g}: the rate never reaches config.schedule.lr.",
+        )
     state, seconds = None, saved.seconds if saved else 0.0
     for phase_number in range(saved.phase if saved else 0, len(this.recipe)):
         loop, start = Loop(this, phase_number), 0
         if saved and saved.phase == phase_number:
             state, start = this.checkpoints.restore(like=loop.initial()), saved.step
-            say(this.console, f"Going on from step {start:,} of {this.folder}.")
+            say(this.console, f"Going on from {loop.at(start)} in {this.folder}.")
         else:
             state = loop.begin(state and state.variables)
             if phase_number:  # what begin did need not be done again

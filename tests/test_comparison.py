@@ -15,6 +15,7 @@ from ltjax.data import datasets
 from ltjax.errors import UserError
 from ltjax.loop import Diverged
 from ltjax.methods import METHODS
+from ltjax.standings import notes
 
 CONFIG = dict(
     network={"name": "tiny"},
@@ -75,6 +76,7 @@ def test_a_method_may_have_another_number_of_experts(tmp_path):
         (["classifier"], [0, 0], {}, ["--seeds is [0, 0]", "different"]),
         (["classifier"], [0, 2**32], {}, ["config.seed is 4294967296"]),
         (["drw", "drw"], [0], {}, ["--compare is drw,drw", "once"]),
+        ([""], [0], {}, ["--compare names no method", "classifier,ride"]),
         (["lfme"], [0], {"schedule": {"name": "step"}}, ["config.schedule.lr is missing"]),
         (["drw:0"], [0], {}, ["--compare is 'drw:0'", "drw:3"]),
         (["drw:few"], [0], {}, ["--compare is 'drw:few'", "drw:3"]),
@@ -93,8 +95,39 @@ def test_mistakes_are_said_before_anything_is_run(methods, seeds, change, words,
     assert not (tmp_path / "all").exists()
 
 
+def test_other_methods_stay_in_the_table_if_they_are_comparable(tmp_path, monkeypatch, capsys):
+    first = comparison.compare(CONFIG, ["drw"], [0], str(tmp_path))
+    both = comparison.compare(CONFIG | {"method": {"beta": None}}, ["ldam"], [0], str(tmp_path))
+    assert both[0] == first[0] and [row["method"] for row in both] == ["drw", "ldam"]
+    assert "| drw " in (tmp_path / "comparison.md").read_text()
+    capsys.readouterr()
+    again = comparison.compare(CONFIG, ["drw"], [0], str(tmp_path))
+    assert [row["method"] for row in again] == ["ldam", "drw"]
+    said = capsys.readouterr().out
+    assert said.count("complete: test accuracy") == 1 and "what averaging changed" not in said
+    monkeypatch.setattr("ltjax.train.Loop", None)  # nothing may be trained
+    for change, seeds, word in (({"num_epochs": 3.0}, [0], "setting"), ({}, [1], "seeds")):
+        with pytest.raises(UserError, match=f"compares ldam, drw by other {word} .*--workdir"):
+            comparison.compare(CONFIG | change, ["focal"], seeds, str(tmp_path))
+    with pytest.raises(UserError, match="holds a single run"):
+        comparison.compare(CONFIG, ["focal"], [0], str(tmp_path / "drw-0"))
+
+
+def test_options_and_what_is_measured_are_said_below_the_table():
+    row = {"method": "sade", "options": "aggregate=True", "adapted": True}
+    routed = {
+        "method": "ride",
+        "options": "",
+        "measures": [{"heads_used": [2.5, 2.7], "multiply_adds_used": [1e6, 2e6]}],
+    }
+    assert notes([row, routed, {"method": "ldam"}]) == [
+        "sade: aggregate=True; adapted to the test images without their labels.",
+        "ride: heads used for an image 2.6; multiply-adds used for an image 1,500,000.",
+    ]
+
+
 def test_where_everything_diverges_that_is_said(tmp_path, monkeypatch):
-    def diverges(config, workdir):
+    def diverges(config, workdir, brief):
         raise Diverged("the loss of expert 1 is not finite")
 
     monkeypatch.setattr(comparison, "run", diverges)
@@ -112,9 +145,9 @@ def test_what_does_not_go_with_the_config_is_left_out_of_all_and_refused_by_name
     assert not (tmp_path / "all").exists()
     some = {name: METHODS[name] for name in ("classifier", "cam", "drw")}
     monkeypatch.setattr(comparison, "METHODS", some)
-    monkeypatch.setattr(comparison, "run", lambda config, workdir: ran.append(config["method"]))
+    monkeypatch.setattr(comparison, "run", lambda config, *_, **__: ran.append(config["method"]))
     monkeypatch.setattr(comparison, "summary", lambda name, seeds, reports: {"method": name})
-    for shown in ("page", "table"):
+    for shown in ("page", "table", "notes"):
         monkeypatch.setattr(comparison, shown, lambda rows: "shown")
     ran = []
     rows = comparison.compare(config, ["all"], [0], str(tmp_path))

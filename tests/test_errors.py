@@ -45,6 +45,7 @@ MISTAKES = [
         {"method": {"name": "ldam_drw"}},
         ["config.loss.name is 'cross_entropy'", "'ldam_drw' means 'ldam'"],
     ),
+    ({"method": {"name": "ride", "num_head": 4}}, ["config.method.num_head", "mean 'num_heads'"]),
     ({"method": {"name": ["crt", "lws"]}}, ["config.method.name is ['crt', 'lws']", "a string"]),
     ({"method": {"name": "ldam"}, "loss": False}, ["config.loss is False", "a group"]),
     ({"method": {"name": "tau_norm", "sweep": True, "tau": 0.5}}, ["config.method.tau is 0.5"]),

@@ -11,10 +11,12 @@ from rich.console import Console
 
 from ltjax import cost, mesh, tables, train
 from ltjax.checkpoint import read_state
+from ltjax.choices import choose
 from ltjax.data import datasets
 from ltjax.evaluate import evaluator, heads_as_experts, measurer
 from ltjax.experts import independent, seeded_keys
 from ltjax.learner import Variables
+from ltjax.methods import METHODS
 from ltjax.models import NETWORKS
 
 
@@ -50,6 +52,31 @@ def test_each_network_of_joint_ones_is_reported(joint, tmp_path):
     page = Console(file=io.StringIO(), width=80)
     page.print(tables.for_console(report))
     assert "each head alone" in page.file.getvalue() and "head 3" in page.file.getvalue()
+    assert "An expert's output is the mean of its heads' logits." in page.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "method, named",
+    [
+        ({"name": "bbn"}, "Heads: 1 conventional, 2 rebalancing."),
+        ({"name": "balpoe"}, "Heads: 1 tau 0, 2 tau 1, 3 tau 2."),
+        ({"name": "sade"}, "Heads: 1 long tail, 2 balanced, 3 reversed tail."),
+        ({"name": "sade", "aggregate": True}, "Heads: 1 long tail, 2 balanced, 3 reversed tail."),
+        ({"name": "ride"}, None),
+    ],
+)
+def test_heads_are_named_and_what_is_made_of_them_is_said(method, named):
+    settings = toy.settings(method=method, network={"name": "tiny"})
+    phase = choose(METHODS, "method", **settings.method)(settings, toy.info())[-1]
+    one, example = phase.learner, toy.info().example
+    state = jax.eval_shape(one.init, jax.random.key(0), example)
+    heads, *_ = jax.eval_shape(one.heads, state, example).shape
+    assert len(one.head_names) in (0, heads)
+    result = {"head_names": one.head_names, "combined": one.combined, "measures": {"x_used": [2.5]}}
+    said = list(tables.of_heads(result))
+    assert (said[0] == named) if named else not one.head_names
+    assert said[-2] == f"An expert's output is {one.combined}."
+    assert said[-1] == "Mean over test images, x used: 2.5."
 
 
 def test_products_with_zeros_of_stacked_networks_are_not_counted(joint):

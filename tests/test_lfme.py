@@ -67,6 +67,8 @@ def test_small_data_is_cut_into_thirds_by_rank_and_large_by_size():
         splits.subsets([20, 500, 100, 21, 5, 99]),
         [[0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 0, 1], [1, 0, 0, 0, 1, 0]],
     )
+    lonely = splits.subsets([120, 90, 60, 40, 19, 8])  # one class alone has nothing to tell apart
+    np.testing.assert_array_equal(lonely.sum(1), [2, 2, 2])
     cifar10 = splits.subsets(splits.long_tailed_counts(10, 5000.0, 100))
     np.testing.assert_array_equal(cifar10.sum(1), [4, 3, 3])
     np.testing.assert_array_equal(cifar10.argmax(0), [0, 0, 0, 0, 1, 1, 1, 2, 2, 2])

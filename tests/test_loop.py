@@ -52,6 +52,17 @@ def held_out(monkeypatch):
     monkeypatch.setitem(METHODS, "remembering", remembering)
 
 
+def test_a_warm_up_longer_than_the_run_is_noted(tmp_path, held_out, monkeypatch, capsys):
+    monkeypatch.setattr(train, "Loop", None)
+    for warmup in (2, 3):
+        schedule = {"name": "step", "lr": 0.05, "warmup_epochs": warmup}
+        config = dict(network={"name": "tiny"}, schedule=schedule, batch_size=16, num_epochs=2.0)
+        with pytest.raises(TypeError):  # there is no loop
+            train.run(config, str(tmp_path / str(warmup)))
+        said = " ".join(capsys.readouterr().out.split())
+        assert ("warmup_epochs is 3, config.num_epochs only 2" in said) == (warmup == 3)
+
+
 def test_a_method_learns_from_each_evaluation_on_the_way(tmp_path, held_out, capsys):
     report = train.run(CONFIG, workdir=str(tmp_path))
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -113,8 +113,8 @@ def subsets(class_counts: np.ndarray) -> np.ndarray:
     """Classes of neighbouring size: three parts of a tail, each flatter than the whole.
 
     Xiang et al. (LFME), ECCV 2020, with the limits of their code, where 100 is many
-    and 20 is few (unlike in `groups`). Where a part would be empty, as in CIFAR-10-LT, classes are
-    ranked by size and cut into thirds, which is ours.
+    and 20 is few (unlike in `groups`). Where a part would have fewer than two classes, so nothing
+    to tell apart, as in CIFAR-10-LT, classes are ranked by size and cut into thirds, which is ours.
 
     Args:
       class_counts: i64[C], C at least 3.
@@ -125,7 +125,7 @@ def subsets(class_counts: np.ndarray) -> np.ndarray:
     counts = np.asarray(class_counts)
     many, few = counts >= MANY, counts <= FEW
     parts = np.stack([many, ~many & ~few, few])
-    if parts.any(1).all():
+    if (parts.sum(1) > 1).all():
         return parts
     thirds = np.array_split(np.argsort(-counts, kind="stable"), 3)
     return np.stack([np.isin(np.arange(len(counts)), third) for third in thirds])

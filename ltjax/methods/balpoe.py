@@ -44,6 +44,7 @@ def recipe(
     taus = np.linspace(tau_min, tau_max, num_heads)
     network = branched(settings, info, num_heads, reduced=False)
     method = through(network, adjusted(info.class_counts, taus), settings, info)
+    method = method._replace(head_names=tuple(f"tau {tau:g}" for tau in taus))
     return (phases.phase(settings, info, method, settings.num_experts),)
 
 

@@ -97,7 +97,7 @@ def bbn(network: Bilateral, objective: Objective, alpha: Callable) -> Method:
         features = of_both(variables, batch)
         return jnp.stack([mixed(variables, *features, alpha) for alpha in (1.0, 0.0)])
 
-    return Method(init, loss, predict, heads=heads)
+    return Method(init, loss, predict, heads=heads, head_names=BRANCHES)
 
 
 def alphas(num_epochs: float) -> np.ndarray:

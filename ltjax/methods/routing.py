@@ -63,7 +63,13 @@ def routed(
         return {"heads_used": used.astype(jnp.float32), "multiply_adds_used": spent}
 
     return Method(
-        init, loss, predict, frozen=BRANCHED_GROUPS, heads=predict_with(network), measures=measures
+        init,
+        loss,
+        predict,
+        frozen=BRANCHED_GROUPS,
+        heads=predict_with(network),
+        combined="the mean of the logits of those heads that the router calls",
+        measures=measures,
     )
 
 

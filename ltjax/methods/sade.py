@@ -30,7 +30,7 @@ from ltjax.methods.heads import (
 from ltjax.models import Network
 from ltjax.optim import sgd
 
-NUM_HEADS = 3
+HEADS = "long tail", "balanced", "reversed tail"  # the world that each expects
 
 
 def recipe(
@@ -59,8 +59,9 @@ def recipe(
     within("config.method.tau", tau, at_least=0)
     within("config.method.passes", passes, at_least=1)
     only_with("config.method.aggregate", aggregate, settings.method, "passes")
-    network = branched(settings, info, NUM_HEADS, reduced)
+    network = branched(settings, info, len(HEADS), reduced)
     method = through(network, diverse(info.class_counts, tau), settings, info)
+    method = method._replace(head_names=HEADS)
     train = phases.phase(settings, info, method, settings.num_experts)
     return (train, _aggregation(settings, info, network, passes)) if aggregate else (train,)
 
@@ -143,7 +144,8 @@ def aggregating(network: Network, num_steps: int, per_pass: int) -> Method:
             for k, weight in enumerate(found, start=1)
         }
 
-    return Method(init, loss, predict, heads=heads, measures=measures)
+    combined = "the sum of its heads' logits in the shares that were learnt on the test images"
+    return Method(init, loss, predict, heads=heads, combined=combined, measures=measures)
 
 
 def mixed(weights: jax.Array, logits: jax.Array) -> jax.Array:
@@ -163,7 +165,8 @@ def _aggregation(settings, info, network, passes):
     per_pass = phases.steps_per_epoch(info.num_test, settings)
     num_steps = passes * per_pass
     draw = sampling.in_order(info.num_test, settings.batch_size)
-    method = aggregating(network, num_steps, per_pass)._replace(frozen=BRANCHED_GROUPS)
+    method = aggregating(network, num_steps, per_pass)
+    method = method._replace(frozen=BRANCHED_GROUPS, head_names=HEADS)
     optimizer = sgd(lambda step: 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     return phases.Phase(
         name="aggregate",
