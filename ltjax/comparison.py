@@ -69,7 +69,9 @@ def compare(
         rundir.write(folder / "comparison.md", page(rows))
     if len(rows) == len(earlier):
         raise Diverged(f"All of {', '.join(methods)} diverged; there is nothing to tabulate.")
-    console.print("", table(rows), "", *notes(rows))
+    console.print("", table(rows))
+    for note in notes(rows):
+        say(console, note)
     say(console, f"Comparison: {folder / 'comparison.md'}")
     return rows
 

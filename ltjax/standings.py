@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from ltjax.tables import as_markdown, measure
+from ltjax.tables import as_markdown, measure, words
 
 COLUMNS = {  # of the average of experts, in percent
     "accuracy": "acc",
@@ -70,8 +70,7 @@ def notes(rows: Sequence[dict]) -> list[str]:
         for name in ("heads_used", "multiply_adds_used"):
             values = [value for one in row.get("measures", []) for value in one.get(name, ())]
             if values:
-                words = name.replace("multiply_adds", "multiply-adds").replace("_", " ")
-                said.append(f"{words} for an image {measure(statistics.mean(values))}")
+                said.append(f"{words(name)} for an image {measure(statistics.mean(values))}")
         if said:
             found.append(f"{row['method']}: {'; '.join(said)}.")
     return found

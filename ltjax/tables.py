@@ -121,8 +121,7 @@ def of_heads(result: dict) -> Iterable[str]:
     if "combined" in result:
         yield f"An expert's output is {result['combined']}."
     for name, values in result.get("measures", {}).items():
-        words = name.replace("multiply_adds", "multiply-adds").replace("_", " ")
-        yield f"Mean over test images, {words}: {', '.join(map(measure, values))}."
+        yield f"Mean over test images, {words(name)}: {', '.join(map(measure, values))}."
 
 
 def _facts(report: dict) -> str:
@@ -183,6 +182,11 @@ def _cell(name: str, value: float | None) -> str:
     if value is None:
         return "none"
     return f"{value:.3f}" if name in ("nll", "brier") else f"{100 * value:.2f}"
+
+
+def words(name: str) -> str:
+    """What a method measures, such as "heads_used", to be read."""
+    return name.replace("multiply_adds", "multiply-adds").replace("_", " ")
 
 
 def measure(mean: float) -> str:
