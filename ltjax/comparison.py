@@ -1,9 +1,14 @@
-"""Methods side by side: the same config with each of them, over seeds, as one table."""
+"""Methods side by side: the same config with each of them, over seeds, as one table.
 
+What is compared is named by a row of METHODS; after it may stand options that are its own, and
+its number of experts: "ride", "ride+method.routing=False", "focal+loss.gamma=2.0:3".
+"""
+
+import ast
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ltjax import rundir
 from ltjax.choices import pick
@@ -15,6 +20,8 @@ from ltjax.report import data_title, options_of
 from ltjax.settings import as_dict, settings_from
 from ltjax.standings import COLUMNS, notes, page, table
 from ltjax.train import checked, info_of, read, recipe_of, run
+
+OPTIONS = ("method", "loss", "reweight", "sampler", "mixing")  # in these groups methods may differ
 
 
 def compare(
@@ -28,8 +35,7 @@ def compare(
 
     Args:
       config: an ml_collections.ConfigDict; its method's name and its seed are replaced.
-      methods: rows of METHODS, or ("all",). A number of experts other than the config's stands
-        after a colon, as in "classifier:3".
+      methods: names as above, or ("all",): all rows of METHODS.
       seeds: of the runs; the selection of images (data.seed) stays as it is.
       workdir: the folder above those of the runs; "runs/comparison" by default.
 
@@ -83,7 +89,7 @@ def _that_can_run(config, methods, seeds, console):
     """
     named, found = list(methods) != ["all"], []
     for name in methods if named else ():
-        _parts(name)
+        parse(name)
     settings = [settings_from(_with(config, "classifier", seed)) for seed in seeds]
     splits = read(settings[0], console)  # for all the same
     info = info_of(splits)
@@ -151,26 +157,63 @@ def summary(method: str, seeds: Sequence[int], reports: Sequence[dict]) -> dict:
     }
 
 
-def _with(config, name, seed):
-    """The config as plain dicts, with another method, seed and maybe number of experts."""
-    method, experts = _parts(name)
-    config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    given = config.get("method") or {}
-    group = {**given, "name": method} if isinstance(given, Mapping) else given  # or an error later
-    return config | {"method": group, "seed": seed} | experts
+class Compared(NamedTuple):
+    """What a name of a comparison says."""
+
+    method: str  # row of METHODS
+    options: dict[str, dict[str, Any]]  # {group of the config: {field: value}}
+    num_experts: int | None  # None is the config's
 
 
-def _parts(name):
-    """("ldam", {"num_experts": 3}) of "ldam:3"."""
-    method, colon, number = name.partition(":")
+def parse(name: str) -> Compared:
+    """Take a name apart: "focal+loss.gamma=2.0:3".
+
+    Raises:
+      UserError: for an unknown method, a group in which methods cannot differ, or what is not of
+        this form. Whether the options are right is seen when a run is made of them.
+    """
+    text, colon, number = name.partition(":")
+    method, *changes = text.split("+")
     pick(METHODS, method, "--compare")
-    if not colon:
-        return method, {}
-    if not number.isdecimal() or int(number) < 1:
+    if colon and (not number.isdecimal() or int(number) < 1):
         raise UserError(
             f"--compare is {name!r}; after the colon must be a number of experts, as in {method}:3."
         )
-    return method, {"num_experts": int(number)}
+    options: dict[str, dict[str, Any]] = {}
+    for change in changes:
+        path, equals, value = change.partition("=")
+        group, dot, field = path.partition(".")
+        if not (equals and dot and field and value):
+            raise UserError(
+                f"--compare is {name!r}; after a + must be a field and its value, as in "
+                f"focal+loss.gamma=2.0, not {change!r}."
+            )
+        if group not in OPTIONS or path == "method.name":
+            raise UserError(
+                f"--compare is {name!r}; after a + may stand options of {', '.join(OPTIONS)}, not "
+                f"{path}. What is the same for all is given as --config.{group}."
+            )
+        options.setdefault(group, {})[field] = _value(value)
+    return Compared(method, options, int(number) if colon else None)
+
+
+def _value(text):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text  # a name
+
+
+def _with(config, name, seed):
+    """The config as plain dicts, with what a name of the comparison says, and another seed."""
+    method, options, experts = parse(name)
+    config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    changes = options | {"method": {"name": method, **options.get("method", {})}}
+    for group, fields in changes.items():
+        given = config.get(group) or {}
+        # what is no group is an error later
+        config[group] = {**given, **fields} if isinstance(given, Mapping) else given
+    return config | {"seed": seed} | ({"num_experts": experts} if experts else {})
 
 
 def _disagreement(test):

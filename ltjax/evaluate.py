@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -57,10 +58,14 @@ def evaluator(predict: Predict, on: mesh.Mesh, batch_size: int) -> Callable[...,
 
 
 def heads_as_experts(heads: Predict) -> Predict:
-    """(state, batch) -> logits [E K, B, C] from those of K heads each, [E, K, B, C]."""
+    """(state, batch) -> logits [E (K + 1), B, C] from those of K heads each, [E, K, B, C].
+
+    After the heads of each expert comes the mean of their logits.
+    """
 
     def predict(state, batch):
         logits = heads(state, batch)
+        logits = jnp.concatenate([logits, logits.mean(1, keepdims=True)], axis=1)
         return logits.reshape(-1, *logits.shape[2:])
 
     return predict

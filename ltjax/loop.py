@@ -152,8 +152,9 @@ class Loop:
 
         Returns:
           {split: metrics.summary(...)}; with several heads, 'heads' more, those of each expert in
-          turn, numbers as those of 'experts', 'head_names' of one expert and how they are
-          'combined', in words; with measures, 'measures', {name: [E]}.
+          turn, and 'heads_mean', of their mean logits, numbers as those of 'experts'; 'head_names'
+          of one expert and how they are 'combined', in words; with measures, 'measures',
+          {name: [E]}.
         """
         splits, settings, many = self.this.splits, self.this.settings, self._many.many
         counts, size = self.this.info.class_counts, settings.eval_batch_size
@@ -165,7 +166,10 @@ class Loop:
             result = self._evaluate(state, images, counts, settings.combine)
             if many.heads:
                 each = evaluator(heads_as_experts(many.heads), self._mesh, size)
-                result["heads"] = each(state, images, counts, settings.combine)["experts"]
+                alone = each(state, images, counts, settings.combine)["experts"]
+                after = len(alone) // self.phase.num_experts  # their mean comes after the heads
+                result["heads_mean"] = alone[after - 1 :: after]
+                result["heads"] = [one for i, one in enumerate(alone) if (i + 1) % after]
                 result["head_names"], result["combined"] = list(many.head_names), many.combined
             if many.measures:
                 result["measures"] = measurer(many.measures, self._mesh, size)(state, images)

@@ -1,6 +1,8 @@
 """The command line: `python -m ltjax.main --config configs/digits.py`."""
 
+import difflib
 import os
+import re
 import shlex
 import sys
 import textwrap
@@ -23,7 +25,8 @@ _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config and s
 _COMPARE = flags.DEFINE_list(
     "compare",
     None,
-    "Methods to run one after another and tabulate, or all; see --list. ldam:3: of 3 experts.",
+    "Methods to run one after another and tabulate, or all; see --list. ldam:3: of 3 experts; "
+    "focal+loss.gamma=2.0: with options of its own.",
 )
 _SEEDS = flags.DEFINE_list(
     "seeds", None, "Seeds of the runs that --compare makes, such as 0,1,2; by default config.seed."
@@ -36,6 +39,9 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Used with --coordinator.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Used with --coordinator; from 0.")
+
+_OPTIONS = (_CONFIG, _WORKDIR, _COMPARE, _SEEDS, _LIST, _PRINT_CONFIG, _DISTRIBUTED)
+_OPTIONS += (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)
 
 
 def main(argv: list[str]) -> int:
@@ -141,13 +147,11 @@ def _join_processes() -> None:
 def _help() -> str:
     from ltjax.settings import fields
 
-    ours = (_CONFIG, _WORKDIR, _COMPARE, _SEEDS, _LIST, _PRINT_CONFIG, _DISTRIBUTED)
-    ours += (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)
     options = [
         textwrap.fill(
             f"  --{flag.name}: {flags.FLAGS[flag.name].help}", 80, subsequent_indent="    "
         )
-        for flag in ours
+        for flag in _OPTIONS
     ]
     values = [f"  --config.{name}={value!r}" for name, value in fields()]
     return "\n".join(
@@ -163,6 +167,11 @@ def _help() -> str:
 
 def _what_failed(error: Exception) -> str:
     """The line that says what is wrong; of a config file that failed to load, the last one."""
+    if isinstance(error, flags.UnrecognizedFlagError):
+        return _unknown_option(error.flagname)
+    unread = re.search(r"\[Errno \d+\] (.*): ('.*')", str(error))
+    if unread:
+        return f"--config is {unread[2]}: {unread[1]}; name a file such as configs/digits.py."
     if isinstance(error, KeyError):
         name, *hint = str(error.args[0]).splitlines()  # 'name', in quotes; did you mean ...?
         hint = hint[0] if hint else "Is it misspelt, or to be added there?"
@@ -176,6 +185,18 @@ def _what_failed(error: Exception) -> str:
     if not lines:
         return type(error).__name__
     return f"--config: {lines[-1]}" if "config file" in lines[0] else lines[0]
+
+
+def _unknown_option(name: str) -> str:
+    """With a guess at what was meant: an option of ours, or a field of the config."""
+    from ltjax.settings import fields
+
+    ours = {flag.name: flag.name for flag in _OPTIONS}
+    known = ours | {field: f"config.{field}" for field, _ in fields()}
+    known |= {field.partition(".")[0]: path for field, path in known.items() if ".name" in field}
+    close = difflib.get_close_matches(name.removeprefix("config."), known, n=1)
+    guess = f"did you mean --{known[close[0]]}? " if close else ""
+    return f"Unknown option --{name}; {guess}--help lists them all."
 
 
 def _fail(message: str, code: int = 2) -> int:

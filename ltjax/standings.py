@@ -26,7 +26,7 @@ def table(rows: Sequence[dict], narrow: bool = True) -> Table:
     """
     more = () if narrow else ("parameters",)
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=0)
-    out.add_column("method", no_wrap=True)
+    out.add_column("method", overflow="fold")  # only what has options is so long
     for title in (*COLUMNS.values(), "expert", *more, "MACs", "ep.", "min"):
         out.add_column(title, justify="right", no_wrap=True)
     for row in sorted(rows, key=lambda row: -statistics.mean(row["test"]["accuracy"])):
@@ -67,7 +67,7 @@ def notes(rows: Sequence[dict]) -> list[str]:
         said = [row["options"]] if row.get("options") else []
         if row.get("adapted"):
             said.append("adapted to the test images without their labels")
-        for name in ("heads_used", "multiply_adds_used"):
+        for name in ("heads_used", "multiply_adds_used", "percent_of_multiply_adds"):
             values = [value for one in row.get("measures", []) for value in one.get(name, ())]
             if values:
                 said.append(f"{words(name)} for an image {measure(statistics.mean(values))}")

@@ -78,9 +78,12 @@ def _heads_table(split: str, result: dict) -> Table:
     table = _numbers_table(f"{split}: each head alone")
     heads, num_experts = result["heads"], len(result["experts"])
     per_expert = len(heads) // num_experts
-    for i, one in enumerate(heads):
-        expert = f"expert {i // per_expert + 1}, " if num_experts > 1 else ""
-        table.add_row(f"{expert}head {i % per_expert + 1}", *_cells(one))
+    for i, (expert, mean) in enumerate(zip(result["experts"], result["heads_mean"], strict=True)):
+        name = f"expert {i + 1}, " if num_experts > 1 else ""
+        for k, one in enumerate(heads[i * per_expert : (i + 1) * per_expert], start=1):
+            table.add_row(f"{name}head {k}", *_cells(one))
+        if _cells(mean) != _cells(expert):  # what is made of heads is something else
+            table.add_row(f"{name}mean logits", *_cells(mean))
     return table
 
 

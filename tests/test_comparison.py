@@ -69,6 +69,20 @@ def test_a_method_may_have_another_number_of_experts(tmp_path):
     assert "parameters" in page
 
 
+def test_a_method_may_have_options_of_its_own(tmp_path):
+    name = "focal+loss.gamma=2+sampler.name=power+sampler.q=0.5:1"
+    rows = comparison.compare(CONFIG, ["focal", name], [0], str(tmp_path))
+    assert [row["method"] for row in rows] == ["focal", name]
+    configs = [
+        json.loads((tmp_path / folder / "config.json").read_text())
+        for folder in ("focal-0", f"{name.replace(':', '-x')}-0")
+    ]
+    assert configs[0]["loss"] == {"name": "focal"} and configs[0]["num_experts"] == 2
+    assert configs[1]["loss"] == {"name": "focal", "gamma": 2}
+    assert configs[1]["sampler"] == {"name": "power", "q": 0.5}
+    assert configs[1]["method"] == {"name": "focal"} and configs[1]["num_experts"] == 1
+
+
 @pytest.mark.parametrize(
     "methods, seeds, change, words",
     [
@@ -79,6 +93,12 @@ def test_a_method_may_have_another_number_of_experts(tmp_path):
         ([""], [0], {}, ["--compare names no method", "classifier,ride"]),
         (["lfme"], [0], {"schedule": {"name": "step"}}, ["config.schedule.lr is missing"]),
         (["drw:0"], [0], {}, ["--compare is 'drw:0'", "drw:3"]),
+        (["focal+loss.gamma"], [0], {}, ["'focal+loss.gamma'", "focal+loss.gamma=2.0"]),
+        (["focal+gamma=2"], [0], {}, ["as in focal+loss.gamma=2.0, not 'gamma=2'"]),
+        (["ride+method.name=bbn"], [0], {}, ["not method.name"]),
+        (["drw+network.name=toy"], [0], {}, ["not network.name", "given as --config.network"]),
+        (["drw+method.rout=1"], [0], {}, ["config.method.rout"]),
+        (["focal+loss.gamma=-2"], [0], {}, ["config.loss.gamma is -2"]),
         (["drw:few"], [0], {}, ["--compare is 'drw:few'", "drw:3"]),
         (
             ["classifier", "ldam"],

@@ -3,17 +3,14 @@
 import dataclasses
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
 import toy
-from conftest import ROOT
 
 from ltjax import rundir, train
 from ltjax.data import builders, datasets
 from ltjax.errors import UserError
-from ltjax.settings import Data, fields, settings_from
+from ltjax.settings import Data, settings_from
 
 GOOD = dict(
     data={"name": "digits", "imbalance_factor": 20.0},
@@ -301,55 +298,3 @@ def test_a_split_under_anothers_name_is_refused(tmp_path):
     (folder / "exp_10").rename(folder / "exp_5")
     with pytest.raises(UserError, match="holds another split .imbalance|holds another split"):
         datasets.load(dataclasses.replace(data, imbalance_factor=5.0))
-
-
-BROKEN = {
-    "syntax.py": "def get_config(:\n",
-    "nothing.py": "x = 1\n",
-    "raises.py": "def get_config():\n    raise RuntimeError('no such thing')\n",
-}
-
-
-@pytest.mark.parametrize(
-    "arguments, word",
-    [
-        ([], "--config"),
-        (["--config", "missing.py"], "missing.py"),
-        (["--config", "syntax.py"], "syntax"),
-        (["--config", "nothing.py"], "get_config"),
-        (["--config", "raises.py"], "no such thing"),
-        (["--confg", "x"], "confg"),
-        (["--config", "digits.py", "--config.num_experts=many"], "many"),
-        (["--config", "digits.py", "--config.nmu_experts=3"], "nmu_experts"),
-        (["--config", "digits.py", "resume"], "resume"),
-        (["--config", "digits.py", "--config.optimzer.momentum=0.5"], "optimzer"),
-        (["--config", "digits.py", "--num_processes=2"], "--coordinator"),
-        (["--config", "digits.py", "--config.num_experts=0"], "config.num_experts is 0"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
-)
-def test_a_mistake_on_the_command_line_is_one_line_with_exit_code_2(arguments, word, tmp_path):
-    for name, text in BROKEN.items():
-        (tmp_path / name).write_text(text)
-    (tmp_path / "digits.py").write_text((ROOT / "configs" / "digits.py").read_text())
-    done = subprocess.run(
-        [sys.executable, "-m", "ltjax.main", *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == "" and len(done.stderr.splitlines()) == 1, done.stdout + done.stderr
-    assert word in done.stderr and done.stderr.startswith("ltjax: ")
-    assert not (tmp_path / "runs").exists()
-
-
-def test_help_lists_all_fields_and_print_config_shows_the_overrides():
-    def said(*arguments):
-        command = [sys.executable, "-m", "ltjax.main", *arguments]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-
-    text = said("--help")
-    assert all(f"--config.{name}=" in text for name, _ in fields())
-    printed = said("--config", "configs/digits.py", "--config.num_experts=7", "--print_config")
-    assert "num_experts: 7" in printed

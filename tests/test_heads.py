@@ -49,10 +49,18 @@ def test_each_network_of_joint_ones_is_reported(joint, tmp_path):
         logits.append(one)
     together = (np.mean(logits, axis=0).argmax(-1) == test.label).mean()
     assert result["average"]["accuracy"] == pytest.approx(together)
-    page = Console(file=io.StringIO(), width=80)
-    page.print(tables.for_console(report))
-    assert "each head alone" in page.file.getvalue() and "head 3" in page.file.getvalue()
-    assert "An expert's output is the mean of its heads' logits." in page.file.getvalue()
+
+    def page():
+        out = Console(file=io.StringIO(), width=80)
+        out.print(tables.for_console(report))
+        return out.file.getvalue()
+
+    assert "each head alone" in page() and "head 3" in page()
+    assert "An expert's output is the mean of its heads' logits." in page()
+    assert result["heads_mean"][0]["accuracy"] == result["average"]["accuracy"]
+    assert "mean logits" not in page()  # it is the expert's own row
+    result["heads_mean"][0]["accuracy"] = 0.1234
+    assert "mean logits   12.34" in page()
 
 
 @pytest.mark.parametrize(
@@ -110,11 +118,14 @@ def test_heads_and_measures_of_a_ragged_split(shape):
     test = toy.splits().test.take(np.arange(27))
     counts = toy.CLASS_COUNTS
     each = evaluator(heads_as_experts(many.heads), on, 16)(state, test, counts)["experts"]
-    assert len(each) == 8
+    assert len(each) == 12  # two heads and their mean
     for number, images in enumerate((test, test._replace(image=255 - test.image))):
         alone = evaluator(many.predict, on, 16)(state, images, counts)["experts"]
-        assert [one["nll"] for one in each[number::2]] == pytest.approx(
+        assert [one["nll"] for one in each[number::3]] == pytest.approx(
             [one["nll"] for one in alone], rel=1e-5
         )
+    mean = evaluator(lambda state, batch: many.heads(state, batch).mean(1), on, 16)
+    together = mean(state, test, counts)["experts"]
+    assert [one["nll"] for one in each[2::3]] == pytest.approx([one["nll"] for one in together])
     brightness = measurer(many.measures, on, 16)(state, test)["brightness"]
     assert brightness == pytest.approx([test.image.mean()] * 4, rel=1e-5)

@@ -1,0 +1,68 @@
+"""The command line: what it says of itself, and of mistakes."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from ltjax.settings import fields
+
+BROKEN = {
+    "syntax.py": "def get_config(:\n",
+    "nothing.py": "x = 1\n",
+    "raises.py": "def get_config():\n    raise RuntimeError('no such thing')\n",
+}
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        ([], "--config"),
+        (["--config", "missing.py"], "--config is 'missing.py': No such file"),
+        (["--config", "."], "--config is '.': Is a directory; name a file"),
+        (["--config", "syntax.py"], "syntax"),
+        (["--config", "nothing.py"], "get_config"),
+        (["--config", "raises.py"], "no such thing"),
+        (["--confg", "x"], "--confg; did you mean --config?"),
+        (
+            ["--config", "digits.py", "--method=ride"],
+            "--method; did you mean --config.method.name?",
+        ),
+        (["--config", "digits.py", "--epochs=3"], "--epochs; did you mean --config.num_epochs?"),
+        (["--config", "digits.py", "--xyz"], "Unknown option --xyz; --help lists"),
+        (["--config", "digits.py", "--config.method=ride"], "--config.method.name=joint"),
+        (["--config", "digits.py", "--config.num_experts=many"], "many"),
+        (["--config", "digits.py", "--config.nmu_experts=3"], "nmu_experts"),
+        (["--config", "digits.py", "resume"], "resume"),
+        (["--config", "digits.py", "--config.optimzer.momentum=0.5"], "optimzer"),
+        (["--config", "digits.py", "--num_processes=2"], "--coordinator"),
+        (["--config", "digits.py", "--config.num_experts=0"], "config.num_experts is 0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_a_mistake_on_the_command_line_is_one_line_with_exit_code_2(arguments, word, tmp_path):
+    for name, text in BROKEN.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "digits.py").write_text((ROOT / "configs" / "digits.py").read_text())
+    done = subprocess.run(
+        [sys.executable, "-m", "ltjax.main", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == "" and len(done.stderr.splitlines()) == 1, done.stdout + done.stderr
+    assert word in done.stderr and done.stderr.startswith("ltjax: ")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_help_lists_all_fields_and_print_config_shows_the_overrides():
+    def said(*arguments):
+        command = [sys.executable, "-m", "ltjax.main", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    text = said("--help")
+    assert all(f"--config.{name}=" in text for name, _ in fields())
+    printed = said("--config", "configs/digits.py", "--config.num_experts=7", "--print_config")
+    assert "num_experts: 7" in printed
