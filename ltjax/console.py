@@ -51,12 +51,16 @@ class Display:
         self._bar.update(self._task, completed=done)
 
     def numbers(self, done: int, losses: list[float], images_per_second: float | None) -> None:
-        """Show the losses of the experts and the speed, images of all experts per second."""
+        """Show the losses of the experts and the speed, images of all experts per second.
+
+        Where all losses are 0 nothing is learned by gradients, and they are left out.
+        """
         shown = losses if len(losses) <= 4 else [min(losses), max(losses)]
         between = " " if len(losses) <= 4 else " to "
-        text = f"loss {between.join(f'{x:.2f}' for x in shown)}"
+        parts = [f"loss {between.join(f'{x:.2f}' for x in shown)}"] if any(losses) else []
         if images_per_second is not None:
-            text += f"  {images_per_second:,.0f} img/s"
+            parts.append(f"{images_per_second:,.0f} img/s")
+        text = "  ".join(parts)
         self._bar.update(self._task, completed=done, numbers=text)
         if not self._console.is_terminal:
             line = f"{self._name} {done:>{len(str(self._num_steps))}}/{self._num_steps}  {text}"

@@ -1,14 +1,17 @@
 """What the loop does besides steps: it evaluates on the way, and lets a method remember."""
 
+import io
 import json
 
 import jax
 import numpy as np
 import pytest
 import toy
+from rich.console import Console
 
 from ltjax import train
 from ltjax.checkpoint import read_state
+from ltjax.console import Display
 from ltjax.data import datasets
 from ltjax.methods import METHODS
 from ltjax.methods.classifier import recipe
@@ -82,3 +85,17 @@ def test_a_method_learns_nothing_from_the_test_split(tmp_path, held_out, monkeyp
     train.run(CONFIG, workdir=str(tmp_path))
     memory = read_state(tmp_path)["variables"]["memory"]
     np.testing.assert_array_equal(memory["count"], [0, 0])
+
+
+@pytest.mark.parametrize(
+    "losses, said",
+    [
+        ([1.0, 0.5], "student 10/20  loss 1.00 0.50  100 img/s  0:02 left"),
+        ([5.0, 1.0, 2.0, 3.0, 4.0], "student 10/20  loss 1.00 to 5.00  100 img/s  0:02 left"),
+        ([0.0, 0.0], "student 10/20  100 img/s  0:02 left"),  # nothing learns by gradients
+    ],
+)
+def test_a_line_of_the_log_as_it_is_shown(losses, said):
+    console = Console(file=io.StringIO(), width=80)
+    Display(console, "student", 20, 0, 20).numbers(10, losses, 100.0)
+    assert console.file.getvalue() == said + "\n"
