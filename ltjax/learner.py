@@ -61,7 +61,9 @@ class Method(NamedTuple):
     # Of a network with several heads: what each of them alone says, logits f32[K, B, C].
     heads: Callable[[Variables, Batch], jax.Array] | None = None
     head_names: tuple[str, ...] = ()  # in reports, where heads differ by more than chance
-    combined: str = "the mean of its heads' logits"  # what `predict` makes of heads, for reports
+    combined: str = (
+        ""  # what `predict` makes of heads, for reports; "" for the mean of their logits
+    )
     # Further numbers of each example at test time, {name: f32[B]}; their means are reported.
     measures: Callable[[Variables, Batch], dict[str, jax.Array]] | None = None
 

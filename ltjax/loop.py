@@ -152,9 +152,9 @@ class Loop:
 
         Returns:
           {split: metrics.summary(...)}; with several heads, 'heads' more, those of each expert in
-          turn, and 'heads_mean', of their mean logits, numbers as those of 'experts'; 'head_names'
-          of one expert and how they are 'combined', in words; with measures, 'measures',
-          {name: [E]}.
+          turn, numbers as those of 'experts', 'head_names' of one expert and how they are
+          'combined', in words; if not to the mean of their logits, 'heads_mean', what that would
+          give, [E]; with measures, 'measures', {name: [E]}.
         """
         splits, settings, many = self.this.splits, self.this.settings, self._many.many
         counts, size = self.this.info.class_counts, settings.eval_batch_size
@@ -167,9 +167,11 @@ class Loop:
             if many.heads:
                 each = evaluator(heads_as_experts(many.heads), self._mesh, size)
                 alone = each(state, images, counts, settings.combine)["experts"]
-                after = len(alone) // self.phase.num_experts  # their mean comes after the heads
-                result["heads_mean"] = alone[after - 1 :: after]
-                result["heads"] = [one for i, one in enumerate(alone) if (i + 1) % after]
+                after = len(alone) // self.phase.num_experts  # of K heads comes their mean
+                of_expert = [alone[i : i + after] for i in range(0, len(alone), after)]
+                result["heads"] = [head for heads in of_expert for head in heads[:-1]]
+                if many.combined:
+                    result["heads_mean"] = [heads[-1] for heads in of_expert]
                 result["head_names"], result["combined"] = list(many.head_names), many.combined
             if many.measures:
                 result["measures"] = measurer(many.measures, self._mesh, size)(state, images)

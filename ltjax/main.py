@@ -1,8 +1,8 @@
 """The command line: `python -m ltjax.main --config configs/digits.py`."""
 
 import difflib
+import itertools
 import os
-import re
 import shlex
 import sys
 import textwrap
@@ -50,6 +50,9 @@ def main(argv: list[str]) -> int:
     if {"--help", "-h", "-help"} & set(argv[1:]):
         print(_help())
         return 0
+    path = _config_path(argv)
+    if path is not None and not os.path.isfile(path):
+        return _fail(f"--config is {path!r}, which is no file; name one, as configs/digits.py is.")
     try:
         rest = flags.FLAGS(argv)[1:]
         config = _CONFIG.value
@@ -165,13 +168,19 @@ def _help() -> str:
     )
 
 
+def _config_path(argv: list[str]) -> str | None:
+    """The file that is given as --config F or --config=F, without an argument after a colon."""
+    for word, following in itertools.pairwise([*argv, ""]):
+        name, equals, value = word.partition("=")
+        if name in ("--config", "-config"):
+            return (value if equals else following).partition(":")[0]
+    return None
+
+
 def _what_failed(error: Exception) -> str:
     """The line that says what is wrong; of a config file that failed to load, the last one."""
     if isinstance(error, flags.UnrecognizedFlagError):
         return _unknown_option(error.flagname)
-    unread = re.search(r"\[Errno \d+\] (.*): ('.*')", str(error))
-    if unread:
-        return f"--config is {unread[2]}: {unread[1]}; name a file such as configs/digits.py."
     if isinstance(error, KeyError):
         name, *hint = str(error.args[0]).splitlines()  # 'name', in quotes; did you mean ...?
         hint = hint[0] if hint else "Is it misspelt, or to be added there?"
@@ -191,10 +200,16 @@ def _unknown_option(name: str) -> str:
     """With a guess at what was meant: an option of ours, or a field of the config."""
     from ltjax.settings import fields
 
-    ours = {flag.name: flag.name for flag in _OPTIONS}
-    known = ours | {field: f"config.{field}" for field, _ in fields()}
-    known |= {field.partition(".")[0]: path for field, path in known.items() if ".name" in field}
-    close = difflib.get_close_matches(name.removeprefix("config."), known, n=1)
+    if name.startswith("config."):
+        return (
+            f"Which config is --{name} to change? Add --config, as in --config configs/digits.py."
+        )
+    known = {}
+    for path, _ in fields():
+        group, _, field = path.rpartition(".")
+        known.setdefault(group if field == "name" else field, f"config.{path}")
+    known |= {flag.name: flag.name for flag in _OPTIONS}
+    close = difflib.get_close_matches(name, known, n=1)
     guess = f"did you mean --{known[close[0]]}? " if close else ""
     return f"Unknown option --{name}; {guess}--help lists them all."
 

@@ -39,7 +39,7 @@ def describe(
     train = splits.manifest["train"]
     steps = sum(phase.num_steps for phase in recipe)
     return {
-        "title": f"{data_title(settings, splits)}: {_title(settings, recipe)}",
+        "title": f"{data_title(settings.data.name, train['rule'])}: {_title(settings, recipe)}",
         "config": as_dict(settings),
         "adapted": _adapted(recipe),
         "data": {
@@ -71,9 +71,9 @@ def describe(
     }
 
 
-def data_title(settings: Settings, splits: Splits) -> str:
+def data_title(name: str, rule: str) -> str:
     """The data set and the rule of its tail."""
-    return f"{settings.data.name}, {splits.manifest['train']['rule']}"
+    return f"{name}, {rule}"
 
 
 def headline(settings: Settings, splits: Splits, recipe: tuple[Phase, ...]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from ltjax.tables import as_markdown, measure, words
+from ltjax.tables import as_markdown, measure, used
 
 COLUMNS = {  # of the average of experts, in percent
     "accuracy": "acc",
@@ -26,7 +26,7 @@ def table(rows: Sequence[dict], narrow: bool = True) -> Table:
     """
     more = () if narrow else ("parameters",)
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=0)
-    out.add_column("method", overflow="fold")  # only what has options is so long
+    out.add_column("method", no_wrap=not narrow, overflow="fold")
     for title in (*COLUMNS.values(), "expert", *more, "MACs", "ep.", "min"):
         out.add_column(title, justify="right", no_wrap=True)
     for row in sorted(rows, key=lambda row: -statistics.mean(row["test"]["accuracy"])):
@@ -44,10 +44,9 @@ def table(rows: Sequence[dict], narrow: bool = True) -> Table:
 
 def page(rows: Sequence[dict]) -> str:
     """The comparison as a Markdown page."""
-    versions = ", ".join(f"{name} {version}" for name, version in rows[0]["versions"].items())
     parts = [
         f"# Methods compared on {rows[0]['data']}",
-        rows[0]["setting"],
+        _setting(rows[0]["base"]),
         f"Experts: {_experts(rows)}; seeds: {', '.join(map(str, rows[0]['seeds']))}. Test split, "
         "last state, in percent; after ±, the standard deviation over seeds. *expert* is "
         "the mean accuracy of single experts, the other numbers are of their average; *parameters* "
@@ -55,7 +54,7 @@ def page(rows: Sequence[dict]) -> str:
         "teachers; *ep.*, the epochs of all phases; *min*, minutes of training.",
         as_markdown(table(rows, narrow=False)),
         *notes(rows),
-        f"{rows[0]['device']}; {versions}.",
+        *machines(rows),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -67,10 +66,12 @@ def notes(rows: Sequence[dict]) -> list[str]:
         said = [row["options"]] if row.get("options") else []
         if row.get("adapted"):
             said.append("adapted to the test images without their labels")
-        for name in ("heads_used", "multiply_adds_used", "percent_of_multiply_adds"):
-            values = [value for one in row.get("measures", []) for value in one.get(name, ())]
-            if values:
-                said.append(f"{words(name)} for an image {measure(statistics.mean(values))}")
+        measures = row.get("measures") or [{}]
+        if "multiply_adds_used" in measures[0]:  # of each expert, for every seed
+            heads = statistics.mean(value for one in measures for value in one["heads_used"])
+            spent = statistics.mean(sum(one["multiply_adds_used"]) for one in measures)
+            said.append(f"heads used for an image {measure(heads)}")
+            said.append(f"multiply-adds used for an image {used(spent, row['multiply_adds'])}")
         if said:
             found.append(f"{row['method']}: {'; '.join(said)}.")
     return found
@@ -78,9 +79,19 @@ def notes(rows: Sequence[dict]) -> list[str]:
 
 def _experts(rows):
     """How many each method has, as page says it."""
-    numbers = {str(row["num_experts"]) for row in rows if ":" not in row["method"]}
     given = ["as after the colon"] * any(":" in row["method"] for row in rows)
-    return ", or ".join([*sorted(numbers), *given])
+    return ", or ".join([str(rows[0]["base"]["num_experts"]), *given])
+
+
+def machines(rows: Sequence[dict]) -> list[str]:
+    """On what, and with which versions, rows were made; a line each where they differ."""
+    made = {}
+    for row in rows:
+        versions = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
+        made.setdefault(f"{row['device']}; {versions}.", []).append(row["method"])
+    if len(made) == 1:
+        return list(made)
+    return [f"{', '.join(names)}: {machine}" for machine, names in made.items()]
 
 
 def _short(count):
@@ -101,3 +112,15 @@ def _percent(values):
 def _with_spread(values):
     mean = f"{100 * statistics.mean(values):.2f}"
     return f"{mean} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def _setting(config):
+    """What methods have in common, in words: nothing that a method may choose."""
+    schedule, optimizer = config["schedule"], config["optimizer"]
+    steps = ", ".join(f"{key} {value}" for key, value in schedule.items() if key != "name")
+    return (
+        f"{config['network']['name']}, {config['num_epochs']:g} epochs of {config['batch_size']} "
+        f"images an expert and step, augmentation {config['augment']['name']}, schedule "
+        f"{schedule['name']} ({steps}), momentum {optimizer['momentum']:g}, weight decay "
+        f"{optimizer['weight_decay']:g}."
+    )

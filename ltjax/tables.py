@@ -44,7 +44,7 @@ def as_markdown(table: Table) -> str:
     table.padding, table.pad_edge = (0, 1), True
     # not the console of a notebook or a terminal, whatever the surroundings say
     page = Console(
-        file=io.StringIO(), width=200, force_jupyter=False, force_terminal=False, no_color=True
+        file=io.StringIO(), width=1000, force_jupyter=False, force_terminal=False, no_color=True
     )
     page.print(table)
     return "\n".join(line.rstrip() for line in page.file.getvalue().strip().splitlines())
@@ -77,13 +77,14 @@ def _accuracy_table(split: str, result: dict) -> Table:
 def _heads_table(split: str, result: dict) -> Table:
     table = _numbers_table(f"{split}: each head alone")
     heads, num_experts = result["heads"], len(result["experts"])
+    means = result.get("heads_mean") or [None] * num_experts  # where the output is something else
     per_expert = len(heads) // num_experts
-    for i, (expert, mean) in enumerate(zip(result["experts"], result["heads_mean"], strict=True)):
-        name = f"expert {i + 1}, " if num_experts > 1 else ""
+    for i, mean in enumerate(means):
+        expert = f"expert {i + 1}, " if num_experts > 1 else ""
         for k, one in enumerate(heads[i * per_expert : (i + 1) * per_expert], start=1):
-            table.add_row(f"{name}head {k}", *_cells(one))
-        if _cells(mean) != _cells(expert):  # what is made of heads is something else
-            table.add_row(f"{name}mean logits", *_cells(mean))
+            table.add_row(f"{expert}head {k}", *_cells(one))
+        if mean:
+            table.add_row(f"{expert}mean logits", *_cells(mean))
     return table
 
 
@@ -100,7 +101,7 @@ def _average_table(split: str, result: dict) -> Table:
 
 
 def _sentences(report: dict) -> list[str]:
-    lines = [*of_heads(report["splits"]["test"])]
+    lines = [*of_heads(report["splits"]["test"], report["cost"]["multiply_adds_per_expert"])]
     for split, result in report["splits"].items():
         experts, average = result["experts"], result["average"]["accuracy"]
         if len(experts) == 1:
@@ -116,15 +117,26 @@ def _sentences(report: dict) -> list[str]:
     return lines
 
 
-def of_heads(result: dict) -> Iterable[str]:
-    """What heads there are, what is made of them, and what a method measures of that."""
+def of_heads(result: dict, multiply_adds: int) -> Iterable[str]:
+    """What heads there are, what is made of them, and what a method measures of that.
+
+    Args:
+      result: of a split.
+      multiply_adds: of an expert, all its heads.
+    """
     if result.get("head_names"):
         names = enumerate(result["head_names"], start=1)
         yield "Heads: " + ", ".join(f"{k} {name}" for k, name in names) + "."
-    if "combined" in result:
-        yield f"An expert's output is {result['combined']}."
+    if "heads" in result:
+        combined = result.get("combined") or "the mean of its heads' logits"
+        yield f"An expert's output is {combined}."
     for name, values in result.get("measures", {}).items():
-        yield f"Mean over test images, {words(name)}: {', '.join(map(measure, values))}."
+        in_words = name.replace("multiply_adds", "multiply-adds").replace("_", " ")
+        if name == "multiply_adds_used":
+            shown = [used(value, multiply_adds) for value in values]
+        else:
+            shown = map(measure, values)
+        yield f"Mean over test images, {in_words}: {', '.join(shown)}."
 
 
 def _facts(report: dict) -> str:
@@ -187,14 +199,14 @@ def _cell(name: str, value: float | None) -> str:
     return f"{value:.3f}" if name in ("nll", "brier") else f"{100 * value:.2f}"
 
 
-def words(name: str) -> str:
-    """What a method measures, such as "heads_used", to be read."""
-    return name.replace("multiply_adds", "multiply-adds").replace("_", " ")
-
-
 def measure(mean: float) -> str:
     """A number of unknown size in few characters."""
     return f"{mean:,.0f}" if mean >= 1000 else f"{mean:.4g}"
+
+
+def used(multiply_adds: float, of: int) -> str:
+    """Multiply-adds that were needed of those that all heads take."""
+    return f"{measure(multiply_adds)} ({100 * multiply_adds / of:.1f} % of all)"
 
 
 def _rate(images_per_second: float | None) -> str:

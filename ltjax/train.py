@@ -110,13 +110,8 @@ def checked(config: Mapping[str, Any]) -> Settings:
 def _train(this: Run, saved: Position | None) -> dict:
     """Go through the phases, from the saved position on, then evaluate."""
     say(this.console, report.headline(this.settings, this.splits, this.recipe))
-    warmup = this.settings.schedule.get("warmup_epochs") or 0
-    if warmup > this.settings.num_epochs:
-        say(
-            this.console,
-            f"Note: config.schedule.warmup_epochs is {warmup}, config.num_epochs only "
-            f"{this.settings.num_epochs:g}: the rate never reaches config.schedule.lr.",
-        )
+    for note in notes(this.settings):
+        say(this.console, f"Note: {note}")
     state, seconds = None, saved.seconds if saved else 0.0
     for phase_number in range(saved.phase if saved else 0, len(this.recipe)):
         loop, start = Loop(this, phase_number), 0
@@ -133,6 +128,17 @@ def _train(this: Run, saved: Position | None) -> dict:
     ]
     counted, result = recipe_of(cost.countable(this.settings), this.info), loop.evaluate(state)
     return report.describe(this.settings, this.splits, counted, result, seconds, rates)
+
+
+def notes(settings: Settings) -> list[str]:
+    """What may be meant, but is unusual."""
+    warmup = settings.schedule.get("warmup_epochs") or 0
+    if warmup <= settings.num_epochs:
+        return []
+    return [
+        f"the warm-up (config.schedule.warmup_epochs is {warmup}) is longer than the run "
+        f"(config.num_epochs is {settings.num_epochs:g})."
+    ]
 
 
 def read(settings: Settings, console: Console) -> datasets.Splits:

@@ -11,6 +11,7 @@ from ltjax.settings import fields
 BROKEN = {
     "syntax.py": "def get_config(:\n",
     "nothing.py": "x = 1\n",
+    "reads.py": "def get_config():\n    return open('images.csv')\n",
     "raises.py": "def get_config():\n    raise RuntimeError('no such thing')\n",
 }
 
@@ -19,8 +20,10 @@ BROKEN = {
     "arguments, word",
     [
         ([], "--config"),
-        (["--config", "missing.py"], "--config is 'missing.py': No such file"),
-        (["--config", "."], "--config is '.': Is a directory; name a file"),
+        (["--config", "missing.py"], "--config is 'missing.py', which is no file"),
+        (["--config=it's.py", "--config.seed=1"], 'is "it\'s.py", which is no file; name one'),
+        (["--config"], "--config is '', which is no file"),
+        (["--config", "."], "--config is '.', which is no file"),
         (["--config", "syntax.py"], "syntax"),
         (["--config", "nothing.py"], "get_config"),
         (["--config", "raises.py"], "no such thing"),
@@ -30,6 +33,10 @@ BROKEN = {
             "--method; did you mean --config.method.name?",
         ),
         (["--config", "digits.py", "--epochs=3"], "--epochs; did you mean --config.num_epochs?"),
+        (["--config", "digits.py", "--dataset=x"], "--dataset; did you mean --config.data.name?"),
+        (["--config", "digits.py", "--optimizer=adam"], "Unknown option --optimizer; --help"),
+        (["--config.seed=3"], "Which config is --config.seed to change? Add --config"),
+        (["--config", "reads.py"], "No such file or directory: 'images.csv'"),
         (["--config", "digits.py", "--xyz"], "Unknown option --xyz; --help lists"),
         (["--config", "digits.py", "--config.method=ride"], "--config.method.name=joint"),
         (["--config", "digits.py", "--config.num_experts=many"], "many"),

@@ -10,12 +10,13 @@ import toy
 from conftest import ROOT
 from rich.console import Console
 
-from ltjax import comparison
+from ltjax import comparison, train
 from ltjax.data import datasets
 from ltjax.errors import UserError
 from ltjax.loop import Diverged
 from ltjax.methods import METHODS
-from ltjax.standings import notes
+from ltjax.standings import machines, notes
+from ltjax.tables import as_markdown
 
 CONFIG = dict(
     network={"name": "tiny"},
@@ -94,6 +95,11 @@ def test_a_method_may_have_options_of_its_own(tmp_path):
         (["lfme"], [0], {"schedule": {"name": "step"}}, ["config.schedule.lr is missing"]),
         (["drw:0"], [0], {}, ["--compare is 'drw:0'", "drw:3"]),
         (["focal+loss.gamma"], [0], {}, ["'focal+loss.gamma'", "focal+loss.gamma=2.0"]),
+        (["focal", ""], [0], {}, ["--compare names no method"]),
+        (["focal+loss.gamma=1e+3+loss.gamma=2"], [0], {}, ["which gives loss.gamma twice"]),
+        (["focal+loss.gamma={[]}"], [0], {}, ["config.loss.gamma is '{[]}'", "a number"]),
+        (["focal+loss.gamma=a/b"], [0], {}, ["no folder can be made", "no slash"]),
+        (["focal+loss.gamma=" + 200 * "1"], [0], {}, ["it has 217 characters and may have 200"]),
         (["focal+gamma=2"], [0], {}, ["as in focal+loss.gamma=2.0, not 'gamma=2'"]),
         (["ride+method.name=bbn"], [0], {}, ["not method.name"]),
         (["drw+network.name=toy"], [0], {}, ["not network.name", "given as --config.network"]),
@@ -117,7 +123,7 @@ def test_mistakes_are_said_before_anything_is_run(methods, seeds, change, words,
 
 def test_other_methods_stay_in_the_table_if_they_are_comparable(tmp_path, monkeypatch, capsys):
     first = comparison.compare(CONFIG, ["drw"], [0], str(tmp_path))
-    both = comparison.compare(CONFIG | {"method": {"beta": None}}, ["ldam"], [0], str(tmp_path))
+    both = comparison.compare(CONFIG | {"log_every_steps": 1}, ["ldam"], [0], str(tmp_path))
     assert both[0] == first[0] and [row["method"] for row in both] == ["drw", "ldam"]
     assert "| drw " in (tmp_path / "comparison.md").read_text()
     capsys.readouterr()
@@ -126,23 +132,49 @@ def test_other_methods_stay_in_the_table_if_they_are_comparable(tmp_path, monkey
     said = capsys.readouterr().out
     assert said.count("complete: test accuracy") == 1 and "what averaging changed" not in said
     monkeypatch.setattr("ltjax.train.Loop", None)  # nothing may be trained
-    for change, seeds, word in (({"num_epochs": 3.0}, [0], "setting"), ({}, [1], "seeds")):
-        with pytest.raises(UserError, match=f"compares ldam, drw by other {word} .*--workdir"):
-            comparison.compare(CONFIG | change, ["focal"], seeds, str(tmp_path))
+    for change, words in (
+        ({"num_epochs": 3.0}, r"num_epochs was 2.0, is 3.0\). Undo that"),
+        ({"num_experts": 1}, "num_experts was 2, is 1"),
+        (
+            {"sampler": {"name": "class_aware"}},
+            "sampler.name was instance_balanced, is class_aware",
+        ),
+        ({"data": {"validation": 0.2}}, "data.validation was 0.0, is 0.2"),
+    ):
+        with pytest.raises(UserError, match=f"compares ldam, drw by another config .*{words}"):
+            comparison.compare(CONFIG | change, ["focal"], [0], str(tmp_path))
+    with pytest.raises(UserError, match=r"compares ldam, drw over seeds \[0\], not \[1\]"):
+        comparison.compare(CONFIG, ["focal"], [1], str(tmp_path))
     with pytest.raises(UserError, match="holds a single run"):
         comparison.compare(CONFIG, ["focal"], [0], str(tmp_path / "drw-0"))
+
+
+def test_rows_that_another_process_adds_meanwhile_are_kept(tmp_path, monkeypatch):
+    def and_another_adds(config, workdir, brief):
+        monkeypatch.setattr(comparison, "run", train.run)
+        comparison.compare(CONFIG, ["ldam"], [0], str(tmp_path))
+        return train.run(config, workdir)
+
+    monkeypatch.setattr(comparison, "run", and_another_adds)
+    rows = comparison.compare(CONFIG, ["drw"], [0], str(tmp_path))
+    assert [row["method"] for row in rows] == ["ldam", "drw"]
 
 
 def test_options_and_what_is_measured_are_said_below_the_table():
     row = {"method": "sade", "options": "aggregate=True", "adapted": True}
     routed = {
-        "method": "ride",
+        "method": "ride:2",
         "options": "",
-        "measures": [{"heads_used": [2.5, 2.7], "multiply_adds_used": [1e6, 2e6]}],
+        "measures": [
+            {"heads_used": [2.5, 2.7], "multiply_adds_used": [1e6, 2e6]},
+            {"heads_used": [2.6, 2.6], "multiply_adds_used": [2e6, 3e6]},
+        ],
+        "multiply_adds": 8_000_000,
     }
     assert notes([row, routed, {"method": "ldam"}]) == [
         "sade: aggregate=True; adapted to the test images without their labels.",
-        "ride: heads used for an image 2.6; multiply-adds used for an image 1,500,000.",
+        "ride:2: heads used for an image 2.6; "
+        "multiply-adds used for an image 4,000,000 (50.0 % of all).",
     ]
 
 
@@ -151,7 +183,7 @@ def test_where_everything_diverges_that_is_said(tmp_path, monkeypatch):
         raise Diverged("the loss of expert 1 is not finite")
 
     monkeypatch.setattr(comparison, "run", diverges)
-    with pytest.raises(Diverged, match="All of drw, ldam diverged"):
+    with pytest.raises(Diverged, match=r"All of drw, ldam diverged; there is nothing"):
         comparison.compare(CONFIG, ["drw", "ldam"], [0], str(tmp_path))
 
 
@@ -166,7 +198,8 @@ def test_what_does_not_go_with_the_config_is_left_out_of_all_and_refused_by_name
     some = {name: METHODS[name] for name in ("classifier", "cam", "drw")}
     monkeypatch.setattr(comparison, "METHODS", some)
     monkeypatch.setattr(comparison, "run", lambda config, *_, **__: ran.append(config["method"]))
-    monkeypatch.setattr(comparison, "summary", lambda name, seeds, reports: {"method": name})
+    monkeypatch.setattr(comparison, "_earlier", lambda *_: [])
+    monkeypatch.setattr(comparison, "summary", lambda name, common, reports: {"method": name})
     for shown in ("page", "table", "notes"):
         monkeypatch.setattr(comparison, shown, lambda rows: "shown")
     ran = []
@@ -188,9 +221,13 @@ def test_the_table_fits_80_columns_whole():
         "epochs": 420.0,
         "train_seconds": [60_000.0],
     }
-    console = Console(file=io.StringIO(), width=80)
-    console.print(comparison.table([row]))
-    text = console.file.getvalue()
+
+    def shown(row):
+        console = Console(file=io.StringIO(), width=80)
+        console.print(comparison.table([row]))
+        return console.file.getvalue()
+
+    text = shown(row)
     assert max(map(len, text.splitlines())) <= 80 and "…" not in text
     assert (
         "parameters" not in text
@@ -199,6 +236,21 @@ def test_the_table_fits_80_columns_whole():
         and "1,000" in text
         and "12.3G" in text
     )
+
+    named = row | {"method": "ride+method.distill=True+method.teacher_heads=6+loss.name=ldam:3"}
+    text = shown(named)
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text and "95.00 ± 7.07" in text
+    (line,) = as_markdown(comparison.table([named], narrow=False)).splitlines()[2:]
+    assert named["method"] in line  # in Markdown the rest of a name would be a row
+
+
+def test_machines_and_versions_are_those_of_each_row():
+    rows = [
+        {"method": name, "device": device, "versions": {"jax": version}}
+        for name, device, version in (("a", "CPU", "1"), ("b", "CPU", "2"), ("c", "CPU", "1"))
+    ]
+    assert machines(rows[:1]) == ["CPU; jax 1."]
+    assert machines(rows) == ["a, c: CPU; jax 1.", "b: CPU; jax 2."]
 
 
 def test_seeds_without_a_comparison_are_refused():

@@ -223,7 +223,6 @@ def test_the_router_is_the_authors():
     assert set(used) == {1, 2, 3}
     np.testing.assert_array_equal(measured["heads_used"], used)
     np.testing.assert_array_equal(measured["multiply_adds_used"], 1e6 * used)
-    np.testing.assert_allclose(measured["percent_of_multiply_adds"], 100 * used / 3, rtol=1e-6)
     np.testing.assert_allclose(routed, file["eval/output_logits"], atol=2e-5)
 
 

@@ -42,6 +42,10 @@ def recipe(settings, info) -> tuple[phases.Phase, ...]:
         objective(settings, info.class_counts),
         by_epochs(alphas(settings.num_epochs), settings.num_epochs, per_epoch),
     )
+    if (
+        settings.network.get("head", "linear") != "linear"
+    ):  # whose logits of a mean are not their mean
+        method = method._replace(combined="that of both branches' features, at alpha = 1/2")
     phase = phases.phase(settings, info, method, settings.num_experts)
     draw = sampling.reversed_(info.labels, settings.batch_size, phase.num_steps)
     return (phase._replace(streams={"reversed": draw}),)
@@ -93,7 +97,7 @@ def bbn(network: Bilateral, objective: Objective, alpha: Callable) -> Method:
         return mixed(variables, *of_both(variables, batch), 0.5)
 
     def heads(variables, batch):
-        """Each branch alone, as trained at either end of alpha; predictions are their mean."""
+        """Each branch alone, as trained at either end of alpha."""
         features = of_both(variables, batch)
         return jnp.stack([mixed(variables, *features, alpha) for alpha in (1.0, 0.0)])
 

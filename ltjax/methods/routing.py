@@ -59,12 +59,8 @@ def routed(
 
     def measures(variables, batch):
         used = heads_used(outputs(variables, batch)[1])
-        spent, all_of_them = jnp.asarray(counts, jnp.float32)[used - 1], float(counts[-1])
-        return {
-            "heads_used": used.astype(jnp.float32),
-            "multiply_adds_used": spent,
-            "percent_of_multiply_adds": 100 * (spent / all_of_them),
-        }
+        spent = jnp.asarray(counts, jnp.float32)[used - 1]
+        return {"heads_used": used.astype(jnp.float32), "multiply_adds_used": spent}
 
     return Method(
         init,
