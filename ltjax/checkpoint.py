@@ -1,6 +1,9 @@
 """Saving and restoring a run: the only file that names Orbax."""
 
+import contextlib
+import logging
 import pathlib
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -107,7 +110,19 @@ def read_state(folder: str | pathlib.Path) -> dict:
     if not numbers:
         raise UserError(f"There is no checkpoint in {checkpoints}.")
     path = checkpoints / str(max(numbers)) / "state"
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    with _silent("absl"), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         tree = reader.metadata(path).item_metadata.tree
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         return reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+
+
+@contextlib.contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Keep a logger from warning of what is as it should be: a part has no metadata of its own."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -28,6 +28,11 @@ def choose(table: Mapping[str, Callable], field: str, /, name: str, **options: A
     Raises:
       UserError: if the name or an option is unknown, missing, or has the wrong type.
     """
+    return _bound(table, field, name, options)
+
+
+def _bound(table, field, name, options, also=()):
+    """`choose`; `also` are options that the caller takes."""
     function = pick(table, name, f"config.{field}.name")
     known = {
         key: parameter
@@ -39,8 +44,9 @@ def choose(table: Mapping[str, Callable], field: str, /, name: str, **options: A
         if value is None:
             continue
         if key not in known:
-            takes = f"takes {', '.join(known)}" if known else "takes no options"
-            close = difflib.get_close_matches(key, known, n=1)
+            takes = [*known, *also]
+            close = difflib.get_close_matches(key, takes, n=1)
+            takes = f"takes {', '.join(takes)}" if takes else "takes no options"
             guess = f" (did you mean {close[0]!r}?)" if close else ""
             raise UserError(f"Unknown config field config.{field}.{key}{guess}: {name!r} {takes}.")
         bound[key] = typed(value, known[key].annotation, f"config.{field}.{key}")
@@ -63,7 +69,7 @@ def choose_with_start(
     """
     start = typed(start, float, f"config.{field}.start")
     within(f"config.{field}.start", start, at_least=0, below=1)
-    return start, choose(table, field, name, **options)
+    return start, _bound(table, field, name, options, also=("start",))
 
 
 def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
@@ -150,7 +156,7 @@ def only_with(field: str, value: Any, given: Mapping[str, Any], *options: str) -
 
 def unknown_of(name: str, known: Mapping[str, Any] | list[str]) -> str:
     """The end of an 'unknown name' message: a guess at what was meant, then all that is known."""
-    close = difflib.get_close_matches(str(name), known, n=1)
+    close = difflib.get_close_matches(str(name).lower(), known, n=1)
     guess = f" (did you mean {close[0]!r}?)" if close else ""
     return f"{guess}; known: {', '.join(sorted(known))}"
 

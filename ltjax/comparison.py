@@ -1,5 +1,6 @@
 """Methods side by side: the same config with each of them, over seeds, as one table."""
 
+import json
 import pathlib
 import statistics
 from collections.abc import Sequence
@@ -11,8 +12,7 @@ from ltjax.entrant import entered, parse
 from ltjax.errors import UserError
 from ltjax.loop import Diverged
 from ltjax.methods import METHODS
-from ltjax.report import data_title, options_of
-from ltjax.settings import as_dict, differences, settings_from
+from ltjax.settings import as_dict, differences, own_choices, settings_from
 from ltjax.standings import COLUMNS, notes, page, table
 from ltjax.train import checked, info_of, read, recipe_of, run
 
@@ -30,7 +30,8 @@ def compare(
       config: an ml_collections.ConfigDict; its method's name and its seed are replaced.
       methods: names as in ltjax.entrant, or ("all",): all rows of METHODS.
       seeds: of the runs; the selection of images (data.seed) stays as it is.
-      workdir: the folder above those of the runs; "runs/comparison" by default.
+      workdir: the folder above those of the runs; by default one under runs/ that belongs to the
+        config.
 
     Returns:
       One summary per method, earlier ones first, as comparison.json in the folder has them.
@@ -46,10 +47,11 @@ def compare(
         raise UserError("--compare names no method; write, say, --compare=classifier,ride or =all.")
     if len(set(methods)) < len(methods):
         raise UserError(f"--compare is {','.join(methods)}; it must name each method once.")
-    folder, console = pathlib.Path(workdir or "runs/comparison"), own_console()
+    console = own_console()
+    methods, common = _that_can_run(config, methods, seeds, console)
+    folder = pathlib.Path(workdir or rundir.default(common["base"], "comparison"))
     if (folder / rundir.CONFIG).exists():
         raise UserError(f"{folder} holds a single run; give --compare another --workdir.")
-    methods, common = _that_can_run(config, methods, seeds, console)
     earlier, own = _earlier(folder, methods, common), []
     for number, name in enumerate(methods, 1):
         reports = []
@@ -88,25 +90,25 @@ def _that_can_run(config, methods, seeds, console):
     settings = [settings_from(entered(config, "classifier", seed)) for seed in seeds]
     splits = read(settings[0], console)  # for all the same
     info = info_of(splits)
+    same = {}
     for name in methods if named else METHODS:
         try:
-            recipe_of(checked(entered(config, name, 0)), info)
+            one = checked(entered(config, name, 0))
+            recipe_of(one, info)
         except UserError as error:
             if named:
                 raise
             say(console, f"{name} is left out: {error}")
         else:
             found.append(name)
+        other = same.setdefault(json.dumps(as_dict(one)), name)
+        if other != name:
+            raise UserError(f"--compare names {other} and {name}, which are the same; name one.")
     if not found:
         raise UserError("No method goes with this config; the lines above say why.")
     base = as_dict(settings[0])
     del base["seed"]
-    common = {
-        "base": base,
-        "seeds": list(seeds),
-        "data": data_title(settings[0].data.name, splits.manifest["train"]["rule"]),
-    }
-    return found, common
+    return found, {"base": base, "seeds": list(seeds)}
 
 
 def _earlier(folder, methods, common):
@@ -142,7 +144,7 @@ def summary(method: str, common: dict, reports: Sequence[dict]) -> dict:
 
     Args:
       method: its name in the comparison.
-      common: what rows share, {"base": config, "seeds": ..., "data": ...}.
+      common: what rows share, {"base": config, "seeds": ...}.
       reports: of its runs, one per seed.
     """
     tests = [report["splits"]["test"] for report in reports]
@@ -151,7 +153,7 @@ def summary(method: str, common: dict, reports: Sequence[dict]) -> dict:
     return {
         "method": method,
         **common,
-        "options": options_of(reports[0]["config"]["method"]),
+        "options": own_choices(reports[0]["config"]),
         "adapted": reports[0].get("adapted", False),
         "test": {name: value for name, value in values.items() if None not in value},
         "mean_expert": [statistics.mean(one) for one in experts],

@@ -1,6 +1,6 @@
 """An entrant of a comparison: a method, options of its own and its number of experts, as one name.
 
-"ride", "ride+method.routing=False", "classifier:3", "focal+loss.gamma=2.0+sampler.name=power:3".
+"ride", "ride+method.routing=False", "classifier:3", "focal+loss.gamma=1.0+sampler.name=power:3".
 """
 
 import ast
@@ -11,14 +11,7 @@ from typing import Any, NamedTuple
 from ltjax.choices import pick
 from ltjax.errors import UserError
 from ltjax.methods import METHODS
-
-GROUPS = (
-    "method",
-    "loss",
-    "reweight",
-    "sampler",
-    "mixing",
-)  # of the config, with options of its own
+from ltjax.settings import METHOD_GROUPS
 
 
 class Entrant(NamedTuple):
@@ -55,12 +48,13 @@ def parse(name: str) -> Entrant:
         if not (equals and dot and field and value):
             raise UserError(
                 f"--compare is {name!r}; after a + must be a field and its value, as in "
-                f"focal+loss.gamma=2.0, not {change!r}."
+                f"focal+loss.gamma=1.0, not {change!r}."
             )
-        if group not in GROUPS or path == "method.name":
+        if group not in METHOD_GROUPS or path == "method.name":
             raise UserError(
-                f"--compare is {name!r}; after a + may stand options of {', '.join(GROUPS)}, not "
-                f"{path}. What is the same for all is given as --config.{group}."
+                f"--compare is {name!r}; after a + may stand options of "
+                f"{', '.join(METHOD_GROUPS)}, not {path}. What is the same for all is given as "
+                f"--config.{group}."
             )
         if field in options.setdefault(group, {}):
             raise UserError(f"--compare is {name!r}, which gives {path} twice.")

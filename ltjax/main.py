@@ -4,9 +4,11 @@ import difflib
 import itertools
 import os
 import shlex
+import signal
 import sys
 import textwrap
 import traceback
+from types import FrameType
 
 from absl import flags, logging
 from ml_collections import config_flags
@@ -26,7 +28,7 @@ _COMPARE = flags.DEFINE_list(
     "compare",
     None,
     "Methods to run one after another and tabulate, or all; see --list. ldam:3: of 3 experts; "
-    "focal+loss.gamma=2.0: with options of its own.",
+    "focal+loss.gamma=1.0: with options of its own.",
 )
 _SEEDS = flags.DEFINE_list(
     "seeds", None, "Seeds of the runs that --compare makes, such as 0,1,2; by default config.seed."
@@ -66,12 +68,11 @@ def main(argv: list[str]) -> int:
         return _list()
     if config is None:
         return _fail("Which config? Add --config, for example --config configs/digits.py.")
-    if _PRINT_CONFIG.value:
-        print(config)
-        return 0
     by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if by_hand.count(None) not in (0, 3):
         return _fail("--coordinator, --num_processes and --process_id go together; give all three.")
+    if _PRINT_CONFIG.value:
+        return _print(config)
     from ltjax import memory  # here, so that what is above is answered at once
 
     memory.keep()
@@ -93,9 +94,13 @@ def _run(config, argv: list[str], together: bool) -> int:
     from ltjax.loop import Diverged, Stopped
     from ltjax.train import run
 
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     again = shlex.join(["python", "-m", "ltjax.main", *argv[1:]])
     try:
         if _COMPARE.value is not None:
+            if any(word.startswith("--config.method.name") for word in argv):
+                return _fail("--config.method.name is for a single run; --compare names methods.")
             compare(config, _COMPARE.value, _seeds(config), _WORKDIR.value)
         elif _SEEDS.value is not None:
             return _fail("--seeds goes with --compare; for one run there is --config.seed.")
@@ -115,6 +120,19 @@ def _run(config, argv: list[str], together: bool) -> int:
             raise
         traceback.print_exc()
         return 1
+    return 0
+
+
+def _print(config) -> int:
+    from ml_collections import ConfigDict
+
+    from ltjax.settings import as_dict
+    from ltjax.train import checked
+
+    try:
+        print(ConfigDict(as_dict(checked(config))))
+    except UserError as error:
+        return _fail(str(error))
     return 0
 
 
@@ -148,7 +166,7 @@ def _join_processes() -> None:
 
 
 def _help() -> str:
-    from ltjax.settings import fields
+    from ltjax.settings import all_fields
 
     options = [
         textwrap.fill(
@@ -156,14 +174,15 @@ def _help() -> str:
         )
         for flag in _OPTIONS
     ]
-    values = [f"  --config.{name}={value!r}" for name, value in fields()]
+    values = [f"  --config.{name}={value!r}" for name, value in all_fields()]
     return "\n".join(
         [__doc__, "Options:", *options, "", "Fields of a config, and their defaults:", *values]
         + [
             "",
             "ltjax/settings.py says what each field means. --list prints what is chosen by",
             "name, and the options that it takes, such as config.sampler.q.",
-            "--config F --print_config shows the values of a config.",
+            "--config F --print_config checks a config, and shows it with what its method's name",
+            "stands for.",
         ]
     )
 
@@ -198,14 +217,14 @@ def _what_failed(error: Exception) -> str:
 
 def _unknown_option(name: str) -> str:
     """With a guess at what was meant: an option of ours, or a field of the config."""
-    from ltjax.settings import fields
+    from ltjax.settings import all_fields
 
     if name.startswith("config."):
         return (
             f"Which config is --{name} to change? Add --config, as in --config configs/digits.py."
         )
     known = {}
-    for path, _ in fields():
+    for path, _ in all_fields():
         group, _, field = path.rpartition(".")
         known.setdefault(group if field == "name" else field, f"config.{path}")
     known |= {flag.name: flag.name for flag in _OPTIONS}
@@ -219,8 +238,11 @@ def _fail(message: str, code: int = 2) -> int:
     return code
 
 
+def _end(number: int, frame: FrameType | None) -> None:
+    """Of Ctrl-C while modules are imported: an exception might be raised where it is swallowed."""
+    os._exit(_fail("Interrupted before training began.", code=130))
+
+
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv))
-    except KeyboardInterrupt:  # while modules were imported
-        sys.exit(_fail("Interrupted before training began.", code=130))
+    signal.signal(signal.SIGINT, _end)
+    sys.exit(main(sys.argv))

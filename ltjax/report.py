@@ -14,7 +14,7 @@ from ltjax import __version__, cost, memory
 from ltjax.data.datasets import Splits
 from ltjax.models.layers import described
 from ltjax.phases import Phase, steps_per_epoch
-from ltjax.settings import Settings, as_dict
+from ltjax.settings import Settings, as_dict, own_choices
 from ltjax.sharing import shares
 
 
@@ -39,7 +39,9 @@ def describe(
     train = splits.manifest["train"]
     steps = sum(phase.num_steps for phase in recipe)
     return {
-        "title": f"{data_title(settings.data.name, train['rule'])}: {_title(settings, recipe)}",
+        "title": (
+            f"{data_title(as_dict(settings))}: {_title(settings, recipe)}, seed {settings.seed}"
+        ),
         "config": as_dict(settings),
         "adapted": _adapted(recipe),
         "data": {
@@ -71,9 +73,13 @@ def describe(
     }
 
 
-def data_title(name: str, rule: str) -> str:
-    """The data set and the rule of its tail."""
-    return f"{name}, {rule}"
+def data_title(config: dict) -> str:
+    """The data set of a config, and its tail."""
+    data = config["data"]
+    return (
+        f"{data['name']}, {data['imbalance']}, imbalance factor {data['imbalance_factor']:g}, "
+        f"selection seed {data['seed']}"
+    )
 
 
 def headline(settings: Settings, splits: Splits, recipe: tuple[Phase, ...]) -> str:
@@ -110,19 +116,14 @@ def _title(settings: Settings, recipe: tuple[Phase, ...]) -> str:
     else:
         experts = "one expert" if settings.num_experts == 1 else f"{settings.num_experts} networks"
     adapted = ", adapted to the test images (without their labels)" if _adapted(recipe) else ""
-    options = options_of(settings.method)
+    own = own_choices(as_dict(settings))
+    options = ", ".join(f"{field}={value}" for field, value in own.items())
     method = settings.method["name"] + (f" ({options})" if options else "")
     return f"{method}, {experts}, {network}{adapted}"
 
 
 def _adapted(recipe: tuple[Phase, ...]) -> bool:
     return any(phase.source == "test" for phase in recipe)
-
-
-def options_of(method: dict) -> str:
-    """The options that a config gives its method, as "tau=1.0, ..."."""
-    given = {key: value for key, value in method.items() if key != "name" and value is not None}
-    return ", ".join(f"{key}={value}" for key, value in given.items())
 
 
 def _network_cost(splits: Splits, phase: Phase) -> dict:

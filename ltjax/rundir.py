@@ -5,7 +5,7 @@ import fcntl
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -18,12 +18,12 @@ from ltjax.settings import Settings, as_dict, differences
 CONFIG, LOG, REPORT, LOCK = "config.json", "log.jsonl", "report.json", ".lock"
 
 
-def default(settings: Settings) -> pathlib.Path:
-    """runs/<data>-<method>-<hash of what decides the result>: the same config, the same folder."""
-    decisive = differences({}, as_dict(settings))
+def default(config: Mapping[str, Any], what: str) -> pathlib.Path:
+    """runs/<data>-<what>-<hash of what decides the result>: the same config, the same folder."""
+    decisive = differences({}, config)
     text = json.dumps(decisive, sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return pathlib.Path("runs") / f"{settings.data.name}-{settings.method['name']}-{digest}"
+    return pathlib.Path("runs") / f"{config['data']['name']}-{what}-{digest}"
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from ltjax.presets import with_preset
 
 CONVOLUTIONS = ("winograd", "direct", "plain", "blocks")
 DTYPES = ("float32", "bfloat16")
+METHOD_GROUPS = ("method", "loss", "reweight", "sampler", "mixing")  # in which methods differ
 
 
 def limited(default: Any, **limits: Any) -> Any:
@@ -151,12 +152,12 @@ def settings_from(config: Mapping[str, Any]) -> Settings:
     return _read(Settings, with_preset(_dict(config)), "config")
 
 
-def fields(kind: type = Settings, path: str = "") -> Iterator[tuple[str, Any]]:
+def all_fields(kind: type = Settings, path: str = "") -> Iterator[tuple[str, Any]]:
     """All fields as (dotted name, default), in order; a named choice is one field, its name."""
     for field, default in zip(dataclasses.fields(kind), dataclasses.astuple(kind()), strict=True):
         hint = typing.get_type_hints(kind)[field.name]
         if dataclasses.is_dataclass(hint):
-            yield from fields(hint, f"{path}{field.name}.")
+            yield from all_fields(hint, f"{path}{field.name}.")
         elif isinstance(default, Mapping):
             yield from ((f"{path}{field.name}.{key}", value) for key, value in default.items())
         else:
@@ -166,6 +167,20 @@ def fields(kind: type = Settings, path: str = "") -> Iterator[tuple[str, Any]]:
 def as_dict(settings: Settings) -> dict[str, Any]:
     """Settings as plain nested dicts, for JSON; tuples become lists."""
     return _plain(dataclasses.asdict(settings))
+
+
+def own_choices(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config chooses beyond what the name of its method means, {field: value}.
+
+    Args:
+      config: plain nested dicts, as `as_dict` gives them. Looked at are METHOD_GROUPS, and the
+        options of the network.
+    """
+    named = {group: {"name": config[group]["name"]} for group in ("method", "data")}
+    plain, groups = as_dict(settings_from(named)), (*METHOD_GROUPS, "network")
+    found = differences(*({group: one[group] for group in groups} for one in (plain, config)))
+    found.pop("network.name", None)
+    return {field: value for field, (_, value) in found.items() if value is not None}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> dict[str, tuple]:
@@ -188,6 +203,9 @@ def _read(kind: type, config: Mapping[str, Any], path: str) -> Any:
     values = {}
     for name in config:
         if name not in fields:
+            whole = [field for field, _ in all_fields() if field.endswith(f".{name}")]
+            if path == "config" and whole:
+                raise UserError(f"Unknown config field config.{name} (is it config.{whole[0]}?).")
             raise UserError(f"Unknown config field {path}.{name}{unknown_of(name, list(fields))}.")
         values[name] = _value(config[name], hints[name], f"{path}.{name}", fields[name])
         within(f"{path}.{name}", values[name], **fields[name].metadata)

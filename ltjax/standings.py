@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from ltjax.tables import as_markdown, measure, used
+from ltjax.report import data_title
+from ltjax.settings import own_choices
+from ltjax.tables import LEGEND, as_markdown, in_words, measured, setting
 
 COLUMNS = {  # of the average of experts, in percent
     "accuracy": "acc",
@@ -45,13 +47,14 @@ def table(rows: Sequence[dict], narrow: bool = True) -> Table:
 def page(rows: Sequence[dict]) -> str:
     """The comparison as a Markdown page."""
     parts = [
-        f"# Methods compared on {rows[0]['data']}",
-        _setting(rows[0]["base"]),
+        f"# Methods compared on {data_title(rows[0]['base'])}",
+        _for_all(rows[0]["base"]),
         f"Experts: {_experts(rows)}; seeds: {', '.join(map(str, rows[0]['seeds']))}. Test split, "
-        "last state, in percent; after ±, the standard deviation over seeds. *expert* is "
+        f"last state; after ±, the standard deviation over seeds. {LEGEND} *expert* is "
         "the mean accuracy of single experts, the other numbers are of their average; *parameters* "
         "and *MACs*, multiply-adds for an image, are of all experts as they predict, without "
-        "teachers; *ep.*, the epochs of all phases; *min*, minutes of training.",
+        "teachers; *ep.*, the epochs of all phases, passes that only gather included; *min*, "
+        "minutes of training, compiling and saving on the way included.",
         as_markdown(table(rows, narrow=False)),
         *notes(rows),
         *machines(rows),
@@ -60,21 +63,31 @@ def page(rows: Sequence[dict]) -> str:
 
 
 def notes(rows: Sequence[dict]) -> list[str]:
-    """What the numbers of a row do not say: its options, and what its method measures."""
+    """What neither its name nor the numbers of a row say: its options, and what it measures."""
     found = []
     for row in rows:
-        said = [row["options"]] if row.get("options") else []
-        if row.get("adapted"):
+        known = own_choices(row["base"])
+        said = [
+            f"{field}={value}"
+            for field, value in row["options"].items()
+            if known.get(field) != value and f"+{field}=" not in row["method"]
+        ]
+        if row["adapted"]:
             said.append("adapted to the test images without their labels")
-        measures = row.get("measures") or [{}]
-        if "multiply_adds_used" in measures[0]:  # of each expert, for every seed
-            heads = statistics.mean(value for one in measures for value in one["heads_used"])
-            spent = statistics.mean(sum(one["multiply_adds_used"]) for one in measures)
-            said.append(f"heads used for an image {measure(heads)}")
-            said.append(f"multiply-adds used for an image {used(spent, row['multiply_adds'])}")
+        for name in row["measures"][0]:
+            # of all experts, the mean over seeds
+            together = sum if name == "multiply_adds_used" else statistics.mean
+            value = statistics.mean(together(one[name]) for one in row["measures"])
+            said.append(f"{in_words(name)} {measured(name, value, row['multiply_adds'])}")
         if said:
             found.append(f"{row['method']}: {'; '.join(said)}.")
     return found
+
+
+def _for_all(base):
+    """What all methods have in common."""
+    own = ", ".join(f"{field}={value}" for field, value in own_choices(base).items())
+    return setting(base) + (f" For all: {own}." if own else "")
 
 
 def _experts(rows):
@@ -112,15 +125,3 @@ def _percent(values):
 def _with_spread(values):
     mean = f"{100 * statistics.mean(values):.2f}"
     return f"{mean} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else mean
-
-
-def _setting(config):
-    """What methods have in common, in words: nothing that a method may choose."""
-    schedule, optimizer = config["schedule"], config["optimizer"]
-    steps = ", ".join(f"{key} {value}" for key, value in schedule.items() if key != "name")
-    return (
-        f"{config['network']['name']}, {config['num_epochs']:g} epochs of {config['batch_size']} "
-        f"images an expert and step, augmentation {config['augment']['name']}, schedule "
-        f"{schedule['name']} ({steps}), momentum {optimizer['momentum']:g}, weight decay "
-        f"{optimizer['weight_decay']:g}."
-    )

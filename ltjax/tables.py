@@ -8,6 +8,8 @@ from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 
+from ltjax.data.splits import FEW, MANY
+
 COLUMNS = (
     ("accuracy", "acc"),
     ("many", "many"),
@@ -19,6 +21,10 @@ COLUMNS = (
     ("brier", "Brier"),
 )
 _CELLS = ("both_right", "average_only", "expert_only", "both_wrong")
+LEGEND = (
+    "Accuracies and ECE are in percent; *many*, *med* and *few* are the accuracy on classes with "
+    f"more than {MANY}, {FEW} to {MANY}, and fewer than {FEW} training images."
+)
 NAMES = {"probs": "average of softmax outputs", "logits": "average of logits"}
 
 
@@ -30,7 +36,7 @@ def for_console(report: dict) -> Group:
 
 def markdown(report: dict) -> str:
     """The report as a Markdown page."""
-    parts = [f"# {report['title']}", *_sentences(report)]
+    parts = [f"# {report['title']}", *_sentences(report), LEGEND]
     for table in _tables(report):
         parts.append(f"## {table.title}")
         parts.append(as_markdown(table))
@@ -131,18 +137,20 @@ def of_heads(result: dict, multiply_adds: int) -> Iterable[str]:
         combined = result.get("combined") or "the mean of its heads' logits"
         yield f"An expert's output is {combined}."
     for name, values in result.get("measures", {}).items():
-        in_words = name.replace("multiply_adds", "multiply-adds").replace("_", " ")
-        if name == "multiply_adds_used":
-            shown = [used(value, multiply_adds) for value in values]
-        else:
-            shown = map(measure, values)
-        yield f"Mean over test images, {in_words}: {', '.join(shown)}."
+        shown = ", ".join(measured(name, value, multiply_adds) for value in values)
+        yield f"Mean over test images, {in_words(name)}: {shown}."
 
 
 def _facts(report: dict) -> str:
-    spent, data = report["cost"], report["data"]
+    spent, data, config = report["cost"], report["data"], report["config"]
     facts = {
-        "training images": f"{data['training_images']:,} ({data['rule']})",
+        "setting": setting(config),
+        "loss": named(config["loss"]),
+        "re-weighting": named(config["reweight"]),
+        "sampler": named(config["sampler"]),
+        "mixing": named(config["mixing"]),
+        "seed": f"{config['seed']}; of the selection of images {config['data']['seed']}",
+        "training images": f"{data['training_images']:,}",
         "images per class": f"{max(data['class_counts'])} to {min(data['class_counts'])}",
         "steps": f"{report['steps']:,} ({report['epochs']:.4g} epochs)",
         "parameters": (
@@ -152,8 +160,8 @@ def _facts(report: dict) -> str:
             f"{spent['multiply_adds_per_expert']:,} per expert, {spent['multiply_adds']:,} in all"
         ),
         "training": (
-            f"{spent['train_seconds']:,.1f} s, {_rate(spent['train_images_per_second'])} "
-            f"summed over experts"
+            f"{spent['train_seconds']:,.1f} s, compiling and saving on the way included; "
+            f"{_rate(spent['train_images_per_second'])} summed over experts"
         ),
         "evaluation": f"{_rate(spent['eval_images_per_second'])} by all experts",
         "memory at most": ", ".join(
@@ -199,14 +207,36 @@ def _cell(name: str, value: float | None) -> str:
     return f"{value:.3f}" if name in ("nll", "brier") else f"{100 * value:.2f}"
 
 
-def measure(mean: float) -> str:
-    """A number of unknown size in few characters."""
-    return f"{mean:,.0f}" if mean >= 1000 else f"{mean:.4g}"
+def setting(config: dict) -> str:
+    """What of a config no method decides, in words."""
+    optimizer, held_out = config["optimizer"], config["data"]["validation"]
+    return (
+        f"{config['network']['name']}, {config['num_epochs']:g} epochs of {config['batch_size']} "
+        f"images an expert and step, augmentation {named(config['augment'])}, schedule "
+        f"{named(config['schedule'])}, momentum {optimizer['momentum']:g}"
+        f"{' (Nesterov)' if optimizer['nesterov'] else ''}, weight decay "
+        f"{optimizer['weight_decay']:g}"
+        + (f", {100 * held_out:g} % of the training images held out." if held_out else ".")
+    )
 
 
-def used(multiply_adds: float, of: int) -> str:
-    """Multiply-adds that were needed of those that all heads take."""
-    return f"{measure(multiply_adds)} ({100 * multiply_adds / of:.1f} % of all)"
+def named(choice: dict) -> str:
+    """A choice by name, with its options."""
+    options = ", ".join(f"{key} {value}" for key, value in choice.items() if key != "name")
+    return choice["name"] + (f" ({options})" if options else "")
+
+
+def in_words(name: str) -> str:
+    """What a method measures, such as "heads_used", to be read."""
+    return name.replace("multiply_adds", "multiply-adds").replace("_", " ")
+
+
+def measured(name: str, value: float, multiply_adds: int) -> str:
+    """A number that a method measures, in few characters; `multiply_adds`: of all heads."""
+    text = f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    if name == "multiply_adds_used":
+        text += f" ({100 * value / multiply_adds:.1f} % of all)"
+    return text
 
 
 def _rate(images_per_second: float | None) -> str:

@@ -24,7 +24,7 @@ from ltjax.models import NETWORKS
 from ltjax.optim import SCHEDULES
 from ltjax.phases import Info, Phase
 from ltjax.reweighting import REWEIGHTINGS
-from ltjax.settings import Settings, settings_from
+from ltjax.settings import Settings, as_dict, settings_from
 from ltjax.sharing import sharing
 
 TABLES = {
@@ -62,7 +62,11 @@ def run(config: Mapping[str, Any], workdir: str | None = None, brief: bool = Fal
     """
     settings = checked(config)
     kernels.target()  # a wrong LTJAX_KERNELS, too, is said before anything is made
-    folder = pathlib.Path(workdir) if workdir else rundir.default(settings)
+    folder = (
+        pathlib.Path(workdir)
+        if workdir
+        else rundir.default(as_dict(settings), settings.method["name"])
+    )
     console = own_console()
     if settings.compute.cache:
         use_cache()

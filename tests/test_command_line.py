@@ -1,12 +1,13 @@
 """The command line: what it says of itself, and of mistakes."""
 
+import signal
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
 
-from ltjax.settings import fields
+from ltjax.settings import all_fields
 
 BROKEN = {
     "syntax.py": "def get_config(:\n",
@@ -35,6 +36,14 @@ BROKEN = {
         (["--config", "digits.py", "--epochs=3"], "--epochs; did you mean --config.num_epochs?"),
         (["--config", "digits.py", "--dataset=x"], "--dataset; did you mean --config.data.name?"),
         (["--config", "digits.py", "--optimizer=adam"], "Unknown option --optimizer; --help"),
+        (["--config", "digits.py", "--config.lr=1"], "config.lr (is it config.schedule.lr?)"),
+        (["--config", "digits.py", "--config.method.name=Ldam_Dr"], "did you mean 'ldam_drw'?"),
+        (["--config", "digits.py", "--config.seed=x", "--print_config"], "x"),
+        (["--config", "digits.py", "--config.seed=-1", "--print_config"], "config.seed is -1"),
+        (
+            ["--config", "digits.py", "--compare=crt", "--config.method.name=lws"],
+            "--config.method.name is for a single run",
+        ),
         (["--config.seed=3"], "Which config is --config.seed to change? Add --config"),
         (["--config", "reads.py"], "No such file or directory: 'images.csv'"),
         (["--config", "digits.py", "--xyz"], "Unknown option --xyz; --help lists"),
@@ -70,6 +79,27 @@ def test_help_lists_all_fields_and_print_config_shows_the_overrides():
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     text = said("--help")
-    assert all(f"--config.{name}=" in text for name, _ in fields())
+    assert all(f"--config.{name}=" in text for name, _ in all_fields())
     printed = said("--config", "configs/digits.py", "--config.num_experts=7", "--print_config")
     assert "num_experts: 7" in printed
+    printed = said(
+        *("--config", "configs/digits.py", "--config.method.name=ldam_drw"), "--print_config"
+    )
+    assert "beta: 0.9999" in printed  # what the name stands for
+
+
+def test_an_interruption_while_modules_are_imported_ends_at_once(tmp_path):
+    command = [sys.executable, "-X", "importtime", "-m", "ltjax.main", "--config"]
+    started = subprocess.Popen(
+        [*command, str(ROOT / "configs" / "digits.py"), "--workdir", str(tmp_path / "run")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in started.stderr:
+        if "| " in line and "jax._src" in line:  # in the middle of importing JAX
+            started.send_signal(signal.SIGINT)
+            break
+    _, said = started.communicate(timeout=60)
+    assert started.returncode == 130, said
+    assert "ltjax: Interrupted before training began." in said and "Traceback" not in said
+    assert not (tmp_path / "run").exists()

@@ -15,6 +15,7 @@ from ltjax.data import datasets
 from ltjax.errors import UserError
 from ltjax.loop import Diverged
 from ltjax.methods import METHODS
+from ltjax.settings import as_dict, settings_from
 from ltjax.standings import machines, notes
 from ltjax.tables import as_markdown
 
@@ -91,16 +92,17 @@ def test_a_method_may_have_options_of_its_own(tmp_path):
         (["classifier"], [0, 0], {}, ["--seeds is [0, 0]", "different"]),
         (["classifier"], [0, 2**32], {}, ["config.seed is 4294967296"]),
         (["drw", "drw"], [0], {}, ["--compare is drw,drw", "once"]),
+        (["drw", "drw:2"], [0], {}, ["names drw and drw:2, which are the same"]),
         ([""], [0], {}, ["--compare names no method", "classifier,ride"]),
         (["lfme"], [0], {"schedule": {"name": "step"}}, ["config.schedule.lr is missing"]),
         (["drw:0"], [0], {}, ["--compare is 'drw:0'", "drw:3"]),
-        (["focal+loss.gamma"], [0], {}, ["'focal+loss.gamma'", "focal+loss.gamma=2.0"]),
+        (["focal+loss.gamma"], [0], {}, ["'focal+loss.gamma'", "focal+loss.gamma=1.0"]),
         (["focal", ""], [0], {}, ["--compare names no method"]),
         (["focal+loss.gamma=1e+3+loss.gamma=2"], [0], {}, ["which gives loss.gamma twice"]),
         (["focal+loss.gamma={[]}"], [0], {}, ["config.loss.gamma is '{[]}'", "a number"]),
         (["focal+loss.gamma=a/b"], [0], {}, ["no folder can be made", "no slash"]),
         (["focal+loss.gamma=" + 200 * "1"], [0], {}, ["it has 217 characters and may have 200"]),
-        (["focal+gamma=2"], [0], {}, ["as in focal+loss.gamma=2.0, not 'gamma=2'"]),
+        (["focal+gamma=2"], [0], {}, ["as in focal+loss.gamma=1.0, not 'gamma=2'"]),
         (["ride+method.name=bbn"], [0], {}, ["not method.name"]),
         (["drw+network.name=toy"], [0], {}, ["not network.name", "given as --config.network"]),
         (["drw+method.rout=1"], [0], {}, ["config.method.rout"]),
@@ -161,21 +163,62 @@ def test_rows_that_another_process_adds_meanwhile_are_kept(tmp_path, monkeypatch
 
 
 def test_options_and_what_is_measured_are_said_below_the_table():
-    row = {"method": "sade", "options": "aggregate=True", "adapted": True}
-    routed = {
-        "method": "ride:2",
-        "options": "",
-        "measures": [
-            {"heads_used": [2.5, 2.7], "multiply_adds_used": [1e6, 2e6]},
-            {"heads_used": [2.6, 2.6], "multiply_adds_used": [2e6, 3e6]},
-        ],
-        "multiply_adds": 8_000_000,
-    }
-    assert notes([row, routed, {"method": "ldam"}]) == [
-        "sade: aggregate=True; adapted to the test images without their labels.",
-        "ride:2: heads used for an image 2.6; "
-        "multiply-adds used for an image 4,000,000 (50.0 % of all).",
+    def row(method, options=(), adapted=False, measures=({},)):
+        base = as_dict(settings_from(CONFIG | {"mixing": {"name": "mixup"}}))
+        own = {"mixing.name": "mixup", **dict(options)}
+        more = {"adapted": adapted, "measures": measures, "multiply_adds": 8_000_000}
+        return {"method": method, "base": base, "options": own, **more}
+
+    found = notes(
+        [
+            row("sade", {"method.aggregate": True}, adapted=True),
+            row("sade+method.aggregate=True", {"method.aggregate": True}),
+            row("focal", {"mixing.name": "remix"}),
+            row("ldam"),
+            row(
+                "ride:2",
+                measures=[
+                    {"heads_used": [2.5, 2.7], "multiply_adds_used": [1e6, 2e6]},
+                    {"heads_used": [2.6, 2.6], "multiply_adds_used": [2e6, 3e6]},
+                ],
+            ),
+            row("tau_norm", measures=[{"tau": [0.7, 0.5]}]),
+        ]
+    )
+    assert found == [
+        "sade: method.aggregate=True; adapted to the test images without their labels.",
+        "focal: mixing.name=remix.",
+        "ride:2: heads used 2.6; multiply-adds used 4,000,000 (50.0 % of all).",
+        "tau_norm: tau 0.6.",
     ]
+
+
+def test_the_page_says_what_all_have_in_common(tmp_path):
+    config = CONFIG | {"mixing": {"name": "mixup"}, "data": {"validation": 0.2}}
+    comparison.compare(config, ["drw:1"], [3], str(tmp_path))
+    page = (tmp_path / "comparison.md").read_text()
+    assert "# Methods compared on digits, exp, imbalance factor 1, selection seed 0\n" in page
+    assert "20 % of the training images held out. For all: mixing.name=mixup.\n" in page
+    assert "seeds: 3." in page and "fewer than 20 training images" in page
+    report = (tmp_path / "drw-x1-3" / "report.md").read_text()
+    assert "drw (mixing.name=mixup), one expert, tiny, seed 3\n" in report
+    assert "\n- mixing: mixup\n" in report and "- re-weighting: effective_number (" in report
+
+
+def test_the_default_folder_belongs_to_the_config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(comparison, "run", lambda config, workdir, brief: folders.append(workdir))
+    monkeypatch.setattr(comparison, "summary", lambda *_: {"method": "x"})
+    for shown in ("page", "table", "notes"):
+        monkeypatch.setattr(comparison, shown, lambda rows: "shown")
+    monkeypatch.setattr(comparison, "_earlier", lambda *_: [])
+    monkeypatch.setattr(comparison.rundir, "save_json", lambda *_: None)
+    monkeypatch.setattr(comparison.rundir, "write", lambda *_: None)
+    folders = []
+    for change, seeds in (({}, [0]), ({}, [1]), ({"num_epochs": 3.0}, [0])):
+        comparison.compare(CONFIG | change, ["drw"], seeds)
+    first, second, other = (folder.rpartition("/")[0] for folder in folders)
+    assert first == second != other and first.startswith("runs/digits-comparison-")
 
 
 def test_where_everything_diverges_that_is_said(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from ltjax.data import datasets
 from ltjax.data.images import Images
 from ltjax.data.splits import long_tailed_counts
 from ltjax.models import NETWORKS
-from ltjax.settings import fields, settings_from
+from ltjax.settings import all_fields, settings_from
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
@@ -83,7 +83,7 @@ def test_every_other_choice_is_one_name_away(path):
 def test_numbers_that_may_be_fractions_are_written_as_fractions(path):
     """A field that holds an int takes no fraction on the command line."""
     written = flat(read(path).get_config().to_dict())
-    for name, default in fields():
+    for name, default in all_fields():
         assert type(written.get(name, 0.0)) is not int or type(default) is int, name
     assert type(written["schedule.lr"]) is float
 

@@ -171,6 +171,8 @@ def test_the_sweep_takes_the_tau_that_is_best_for_the_mean_class(float64):
     best = np.argmax((np.array(right) / np.maximum(np.bincount(label, minlength=10), 1)).mean(1))
     expected = decoupled.normalized_logits(features, kernel, decoupled.TAUS[best])
     np.testing.assert_allclose(predicted, expected, atol=1e-12)
+    said = method.measures(after, {"image": features})["tau"]
+    np.testing.assert_allclose(said, np.full(len(features), decoupled.TAUS[best]))
     assert (np.asarray(right).sum(1)[best] == 40) and decoupled.TAUS[best] <= 1.5
 
 

@@ -100,7 +100,7 @@ MISTAKES = [
     ({"sampler": {"name": "power"}}, ["config.sampler.q is missing"]),
     ({"sampler": {"name": "power", "q": "half"}}, ["config.sampler.q is 'half'", "a number"]),
     ({"sampler": {"name": "power", "q": 9.0}}, ["config.sampler.q is 9.0", "at most 2"]),
-    ({"sampler": {"name": "instance_balanced", "q": 1.0}}, ["config.sampler.q", "no options"]),
+    ({"sampler": {"name": "instance_balanced", "q": 1.0}}, ["config.sampler.q", "takes start"]),
     ({"augment": False}, ["config.augment is False", "group of fields"]),
     ({"augment": {"name": "autoaugmnt"}}, ["config.augment.name", "did you mean 'autoaugment'"]),
     ({"augment": {"name": "pad_crop_flip", "size": 4}}, ["config.augment.size", "no options"]),

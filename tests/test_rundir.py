@@ -4,7 +4,7 @@ import struct
 from tensorboardX.proto import event_pb2
 
 from ltjax import rundir
-from ltjax.settings import settings_from
+from ltjax.settings import as_dict, settings_from
 
 
 def tensorboard(folder):
@@ -51,7 +51,7 @@ def test_what_a_killed_run_wrote_after_its_checkpoint_is_dropped(tmp_path):
 
 def test_the_default_folder_follows_what_decides_the_result(monkeypatch):
     def folder(**fields):
-        return rundir.default(settings_from(fields))
+        return rundir.default(as_dict(settings_from(fields)), "classifier")
 
     assert folder() == folder(log_every_steps=7, data={"dir": "elsewhere"})
     assert len({folder(), folder(seed=1), folder(num_experts=4), folder(combine="logits")}) == 4

@@ -34,7 +34,7 @@ def unchanged(dataset: Dataset, shape: Shape) -> Augment:
 
 
 def standard(dataset: Dataset, shape: Shape) -> Augment:
-    """Random shifts and, where the data set allows, mirroring: see `pad_crop_flip`."""
+    """Shifts by up to 4 pixels (digits: 1) and, where classes allow, mirroring."""
     del shape
     return lambda keys, image: pad_crop_flip(keys, image, dataset.pad, dataset.flip)
 

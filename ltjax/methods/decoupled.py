@@ -146,13 +146,18 @@ def tau_sweep(network: Network, num_classes: int) -> Method:
         right = (logits.argmax(-1) == batch["label"]) @ own  # [T, C]
         return remembering(variables, {"right": right, "seen": own.sum(0)})
 
-    def predict(variables, batch):
-        memory = variables.memory
+    def best(memory):
         accuracy = memory["right"] / jnp.maximum(memory["seen"], 1)  # a class not seen: 0 for all
-        tau = jnp.asarray(TAUS)[accuracy.mean(-1).argmax()]
+        return jnp.asarray(TAUS)[accuracy.mean(-1).argmax()]
+
+    def predict(variables, batch):
+        tau = best(variables.memory)
         return normalized_logits(*_features_and_kernel(network, variables, batch), tau)
 
-    return Method(init, loss, predict, frozen=("backbone", "head"))
+    def measures(variables, batch):
+        return {"tau": jnp.full(len(batch["image"]), best(variables.memory))}
+
+    return Method(init, loss, predict, frozen=("backbone", "head"), measures=measures)
 
 
 def ncm(
