@@ -133,6 +133,14 @@ def test_a_gate_should_open_where_the_heads_so_far_are_wrong_and_more_are_right(
     np.testing.assert_array_equal(needed, [[False, True, False, False], [False, True, False, True]])
 
 
+@pytest.mark.parametrize("num_epochs", [2.0, 8.0])
+def test_the_router_has_its_epochs_however_many_were_before(num_epochs):
+    first, second = toy.recipe("ride", network={"name": "toy"}, num_epochs=num_epochs)
+    per_epoch = -(-len(toy.splits().train.label) // (4 * 16))
+    assert second.batch_size == 4 * first.batch_size == 64
+    assert second.num_steps == 5 * per_epoch
+
+
 @pytest.mark.slow
 def test_the_router_learns_alone_and_begins_with_the_trained_heads():
     first, second = phases_of()

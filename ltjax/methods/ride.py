@@ -29,7 +29,7 @@ from ltjax.models import Network
 from ltjax.objective import Objective, objective
 
 _DISTILLING = ("teacher_heads", "distill_weight", "distill_temperature")
-_ROUTING = ("routing_share", "routing_lr", "top_k")
+_ROUTING = ("routing_epochs", "routing_lr", "top_k")
 
 
 def recipe(
@@ -46,7 +46,7 @@ def recipe(
     distill_weight: float = 1.0,
     distill_temperature: float = 1.5,
     routing: bool = True,
-    routing_share: float = 0.025,
+    routing_epochs: float = 5.0,
     routing_lr: float = 0.01,
     top_k: int = 30,
 ) -> tuple[phases.Phase, ...]:
@@ -68,8 +68,8 @@ def recipe(
       distill_weight: of what it teaches.
       distill_temperature: of both softmaxes in that.
       routing: train a router after that.
-      routing_share: epochs of that, as a share of config.num_epochs and on top of these; 0.025 is
-        the 5 after 200 of the authors' code.
+      routing_epochs: of that, on top of config.num_epochs; the authors' 5 whatever that is, as
+        gates need their hundred steps.
       routing_lr: its highest learning rate.
       top_k: how many of an image's largest logits a gate sees, of as many as there are; 50 for
         ResNeXt-50 on ImageNet-LT.
@@ -82,7 +82,7 @@ def recipe(
     within("config.method.distill_weight", distill_weight, at_least=0)
     within("config.method.distill_temperature", distill_temperature, above=0)
     within("config.method.top_k", top_k, at_least=1)
-    within("config.method.routing_share", routing_share, above=0)
+    within("config.method.routing_epochs", routing_epochs, above=0)
     within("config.method.routing_lr", routing_lr, above=0)
     only_with("config.method.distill", distill, settings.method, *_DISTILLING)
     only_with("config.method.routing", routing, settings.method, *_ROUTING)
@@ -113,7 +113,7 @@ def recipe(
     to_count = functools.partial(branched, cost.countable(settings), info)
     counts = multiply_adds([to_count(k + 1, reduced) for k in range(num_heads)], info, top_k)
     method = routed(student, num_heads, top_k, counts)
-    second = _second(settings, info, routing_share, routing_lr)
+    second = _second(settings, info, routing_epochs, routing_lr)
     begin = phases.keep(*BRANCHED_GROUPS)
     return *first, phases.phase(second, info, method, settings.num_experts, "routing", begin)
 
@@ -197,14 +197,14 @@ def with_teacher(state, previous):
     return state._replace(variables=state.variables._replace(memory=memory))
 
 
-def _second(settings, info, share, lr):
+def _second(settings, info, num_epochs, lr):
     """The settings of the router's phase: batches four times as large, 512 in the authors' code."""
     larger = 4 * settings.batch_size
     return dataclasses.replace(
         settings,
         batch_size=larger if larger <= len(info.labels) else settings.batch_size,
         sampler={"name": "class_cycle"},
-        num_epochs=share * settings.num_epochs,
+        num_epochs=num_epochs,
         schedule={"name": "cosine", "lr": lr, "ahead": False},
         optimizer=dataclasses.replace(
             settings.optimizer, momentum=0.9, nesterov=True, weight_decay=5e-4
