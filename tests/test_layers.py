@@ -8,7 +8,7 @@ from conftest import ROOT
 FLOORS = [
     ["main", "bench"],
     ["catalogue", "comparison"],
-    ["train", "standings"],
+    ["train", "standings", "entrant"],
     ["loop"],
     ["report", "tables", "evaluate", "checkpoint", "rundir", "console", "signals"],
     ["methods", "sharing"],
