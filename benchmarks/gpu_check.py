@@ -15,14 +15,14 @@ import sys
 import jax
 import numpy as np
 
-from ltjax.bench import ours
-from ltjax.choices import choose
+from ltjax.bench import jax_step as ours
+from ltjax.config.choices import choose
+from ltjax.config.settings import settings_from
 from ltjax.data.feeds import MAIN, resident
 from ltjax.experts import independent, seeded_keys
 from ltjax.mesh import REQUESTS, WHOLE, fetch, mesh_for, place, sharded
 from ltjax.methods import METHODS
 from ltjax.phases import Info
-from ltjax.settings import settings_from
 
 NUM_EXPERTS, STEPS = 3, 8
 FORMS = {

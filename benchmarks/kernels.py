@@ -15,9 +15,9 @@ import tempfile
 import jax
 from jax.profiler import ProfileData
 
-from ltjax.bench import ours
+from ltjax.bench import jax_step as ours
+from ltjax.config.settings import CONVOLUTIONS, DTYPES, settings_from
 from ltjax.experts import best_over
-from ltjax.settings import CONVOLUTIONS, DTYPES, settings_from
 
 CALLS = 3
 

@@ -18,15 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ltjax import memory, mesh, optim
-from ltjax.bench import ours
+from ltjax import mesh, optim
+from ltjax import runtime as memory
+from ltjax.bench import jax_step as ours
+from ltjax.config.settings import settings_from
 from ltjax.data.feeds import MAIN, resident
 from ltjax.experts import seeded_keys
 from ltjax.learner import Method, Step
 from ltjax.methods.classifier import method_for
 from ltjax.objective import objective
 from ltjax.phases import Info, on_images, phase
-from ltjax.settings import settings_from
 
 
 def main() -> None:

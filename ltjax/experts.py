@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ltjax.config.settings import Compute
 from ltjax.learner import Learner, PyTree
 from ltjax.models.layers import is_native
-from ltjax.settings import Compute
 
 
 def independent(one: Learner, over: str = "vmap") -> Learner:

@@ -19,7 +19,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config",
     help_string="Config file, such as configs/digits.py; --config.x.y=v overrides field x.y.",
     lock_config=False,
-    accept_new_attributes=True,  # ltjax.settings knows all fields and says what is wrong with one
+    accept_new_attributes=True,  # ltjax.config.settings checks all fields
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; by default one under runs/.")
 _LIST = flags.DEFINE_bool("list", False, "Print what there is to choose from, and stop.")
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
         return _fail("--coordinator, --num_processes and --process_id go together; give all three.")
     if _PRINT_CONFIG.value:
         return _print(config)
-    from ltjax import memory  # here, so that what is above is answered at once
+    from ltjax import runtime as memory
 
     memory.keep()
     together = _DISTRIBUTED.value or None not in by_hand
@@ -90,8 +90,8 @@ def main(argv: list[str]) -> int:
 
 def _run(config, argv: list[str], together: bool) -> int:
     # Imported after the flags, so that --help and mistakes are answered at once.
-    from ltjax.comparison import compare
-    from ltjax.loop import Diverged, Stopped
+    from ltjax.compare.sweep import compare
+    from ltjax.run.loop import Diverged, Stopped
     from ltjax.train import run
 
     if signal.getsignal(signal.SIGINT) is _end:
@@ -126,7 +126,7 @@ def _run(config, argv: list[str], together: bool) -> int:
 def _print(config) -> int:
     from ml_collections import ConfigDict
 
-    from ltjax.settings import as_dict
+    from ltjax.config.settings import as_dict
     from ltjax.train import checked
 
     try:
@@ -146,7 +146,7 @@ def _seeds(config) -> list[int]:
 
 def _list() -> int:
     from ltjax import catalogue
-    from ltjax.console import own_console
+    from ltjax.run.console import own_console
 
     for table in catalogue.tables():
         own_console().print(table, end="\n\n")
@@ -166,7 +166,7 @@ def _join_processes() -> None:
 
 
 def _help() -> str:
-    from ltjax.settings import all_fields
+    from ltjax.config.settings import all_fields
 
     options = [
         textwrap.fill(
@@ -179,7 +179,7 @@ def _help() -> str:
         [__doc__, "Options:", *options, "", "Fields of a config, and their defaults:", *values]
         + [
             "",
-            "ltjax/settings.py says what each field means. --list prints what is chosen by",
+            "ltjax/config/settings.py says what each field means. --list prints what is chosen by",
             "name, and the options that it takes, such as config.sampler.q.",
             "--config F --print_config checks a config, and shows it with what its method's name",
             "stands for.",
@@ -217,7 +217,7 @@ def _what_failed(error: Exception) -> str:
 
 def _unknown_option(name: str) -> str:
     """With a guess at what was meant: an option of ours, or a field of the config."""
-    from ltjax.settings import all_fields
+    from ltjax.config.settings import all_fields
 
     if name.startswith("config."):
         return (

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax.axes import example_keys
-from ltjax.choices import choose_with_start
+from ltjax.config.choices import choose_with_start
+from ltjax.config.settings import Settings
 from ltjax.errors import UserError
-from ltjax.losses import LOSSES, cross_entropy
-from ltjax.reweighting import REWEIGHTINGS
-from ltjax.settings import Settings
+from ltjax.losses.classification import LOSSES, cross_entropy
+from ltjax.losses.reweighting import REWEIGHTINGS
 
 # (logits f32[B, C], label i32[B], key, progress) -> (values f32[B], weights f32[B]), as in Step
 Objective = Callable[..., tuple[jax.Array, jax.Array]]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltjax.choices import within
+from ltjax.config.choices import within
 from ltjax.errors import UserError
 
 Schedule = Callable[..., object]  # step i32[] -> learning rate f32[]

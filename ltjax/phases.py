@@ -16,16 +16,16 @@ import numpy as np
 import optax
 
 from ltjax import optim
+from ltjax.augmentation.augments import AUGMENTS, normalize
 from ltjax.axes import example_keys
-from ltjax.choices import choose, choose_with_start
+from ltjax.config.choices import choose, choose_with_start
+from ltjax.config.settings import Settings
 from ltjax.data import sampling
-from ltjax.data.augment import AUGMENTS, normalize
 from ltjax.data.datasets import Dataset
 from ltjax.data.sampling import SAMPLERS, Draw
 from ltjax.errors import UserError
 from ltjax.learner import Learner, Method, TrainState, Variables, learner
 from ltjax.models import NETWORKS, Network
-from ltjax.settings import Settings
 
 
 class Info(NamedTuple):

@@ -7,25 +7,28 @@ from typing import Any
 
 from rich.console import Console
 
-from ltjax import cost, kernels, report, rundir, tables
-from ltjax.checkpoint import Checkpoints, Position
-from ltjax.choices import choose, choose_with_start, pick
+from ltjax import kernels
+from ltjax.augmentation.augments import AUGMENTS
 from ltjax.compilation import use_cache
-from ltjax.console import own_console, say
+from ltjax.config.choices import choose, choose_with_start, pick
+from ltjax.config.settings import Settings, as_dict, settings_from
 from ltjax.data import datasets
-from ltjax.data.augment import AUGMENTS
 from ltjax.data.sampling import SAMPLERS
-from ltjax.loop import Loop, Run, number
-from ltjax.losses import LOSSES
+from ltjax.losses.classification import LOSSES
+from ltjax.losses.mixing import MIXINGS
+from ltjax.losses.reweighting import REWEIGHTINGS
 from ltjax.mesh import check_batch, mesh_for, zero_first
 from ltjax.methods import METHODS
-from ltjax.mixing import MIXINGS
-from ltjax.models import NETWORKS
+from ltjax.methods.parts.sharing import sharing
+from ltjax.models import NETWORKS, cost
 from ltjax.optim import SCHEDULES
 from ltjax.phases import Info, Phase
-from ltjax.reweighting import REWEIGHTINGS
-from ltjax.settings import Settings, as_dict, settings_from
-from ltjax.sharing import sharing
+from ltjax.report import summary as report
+from ltjax.report import tables
+from ltjax.run import folder as rundir
+from ltjax.run.checkpoint import Checkpoints, Position
+from ltjax.run.console import own_console, say
+from ltjax.run.loop import Loop, Run, number
 
 TABLES = {
     "method": METHODS,
@@ -44,7 +47,7 @@ def run(config: Mapping[str, Any], workdir: str | None = None, brief: bool = Fal
     """Train what a config says, or go on with it, and evaluate the last state.
 
     Args:
-      config: an ml_collections.ConfigDict or any mapping with the fields of ltjax.settings.
+      config: an ml_collections.ConfigDict or any mapping with the fields of ltjax.config.settings.
       workdir: the folder of the run; made if it is not there, gone on with if it is. By default
         one under runs/ that belongs to the config.
       brief: of a run that is complete already, say a line and not its tables.
@@ -53,12 +56,12 @@ def run(config: Mapping[str, Any], workdir: str | None = None, brief: bool = Fal
     process, unless config.compute.cache is False (ltjax.compilation).
 
     Returns:
-      The report, as report.json in the folder has it; see ltjax.report.describe.
+      The report, as report.json in the folder has it; see ltjax.report.summary.describe.
 
     Raises:
       UserError: for whatever the user can mend.
-      Stopped: on Ctrl-C or SIGTERM, after saving (ltjax.loop).
-      Diverged: if the loss is no longer finite (ltjax.loop).
+      Stopped: on Ctrl-C or SIGTERM, after saving (ltjax.run.loop).
+      Diverged: if the loss is no longer finite (ltjax.run.loop).
     """
     settings = checked(config)
     kernels.target()  # a wrong LTJAX_KERNELS, too, is said before anything is made

@@ -11,10 +11,10 @@ from test_kernels import SHAPES, error, operands, results
 from toy import Trainer, numbers
 
 from ltjax import kernels
-from ltjax.evaluate import evaluator
+from ltjax.config.settings import Compute
+from ltjax.evaluation.evaluate import evaluator
 from ltjax.experts import best_over
 from ltjax.models.layers import described
-from ltjax.settings import Compute
 
 EPSILON = 2.0**-9  # the most by which storing a number in 8 bits changes it, relatively
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from ltjax.settings import all_fields
+from ltjax.config.settings import all_fields
 
 BROKEN = {
     "syntax.py": "def get_config(:\n",

@@ -8,12 +8,12 @@ import toy
 from conftest import ROOT
 
 from ltjax import train
-from ltjax.choices import choose
+from ltjax.config.choices import choose
+from ltjax.config.settings import all_fields, settings_from
 from ltjax.data import datasets
 from ltjax.data.images import Images
 from ltjax.data.splits import long_tailed_counts
 from ltjax.models import NETWORKS
-from ltjax.settings import all_fields, settings_from
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 

@@ -13,7 +13,7 @@ import pytest
 import toy
 from toy import Trainer, assert_same_step, assert_trees_close, assert_trees_equal, numbers
 
-from ltjax.evaluate import evaluator
+from ltjax.evaluation.evaluate import evaluator
 from ltjax.experts import seeded_keys, stack, take
 from ltjax.methods import METHODS
 from ltjax.presets import PRESETS

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from ltjax.config.settings import Data
 from ltjax.data import builders, datasets, splits
 from ltjax.data.images import Images, evaluation_batches
-from ltjax.settings import Data
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_cifar_lt_has_the_published_counts(name, classes, tmp_path):
 def test_tensorflow_is_not_imported(digits):
     code = (
         "import sys; import ltjax.train; from ltjax.data import datasets;"
-        "from ltjax.settings import Data;"
+        "from ltjax.config.settings import Data;"
         f"datasets.load(Data(name='digits', imbalance_factor=20.0, dir={digits.dir!r}));"
         "assert 'tensorflow' not in sys.modules"
     )

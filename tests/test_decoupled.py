@@ -7,9 +7,9 @@ import pytest
 import toy
 from conftest import golden
 
-from ltjax.choices import choose
+from ltjax.config.choices import choose
 from ltjax.learner import Variables
-from ltjax.losses import nll
+from ltjax.losses.classification import nll
 from ltjax.methods import METHODS, decoupled
 from ltjax.models import Network
 from ltjax.models.heads import Cosine

@@ -11,7 +11,7 @@ from conftest import ROOT, SHARED
 
 from ltjax import train
 from ltjax.catalogue import rows
-from ltjax.losses import LOSSES
+from ltjax.losses.classification import LOSSES
 
 DOCS = ROOT / "docs"
 

@@ -7,10 +7,11 @@ import pathlib
 import pytest
 import toy
 
-from ltjax import rundir, train
+from ltjax import train
+from ltjax.config.settings import Data, settings_from
 from ltjax.data import builders, datasets
 from ltjax.errors import UserError
-from ltjax.settings import Data, settings_from
+from ltjax.run import folder as rundir
 
 GOOD = dict(
     data={"name": "digits", "imbalance_factor": 20.0},

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import toy
 
-from ltjax.data import foreground as fg
 from ltjax.errors import UserError
 from ltjax.learner import Variables
+from ltjax.methods.cam import foreground as fg
 
 RNG = np.random.default_rng(0)
 HEIGHT, WIDTH = 12, 10

@@ -9,14 +9,14 @@ import pytest
 from conftest import golden
 from test_golden_resnet32 import on_one_device, worst
 
-from ltjax import cost
+from ltjax.config.settings import settings_from
 from ltjax.experts import independent, seeded_keys, stack, take
 from ltjax.learner import Variables, learner
 from ltjax.methods.classifier import classifier
-from ltjax.models import NETWORKS, imagenet
+from ltjax.models import NETWORKS, cost
+from ltjax.models import resnet_imagenet as imagenet
 from ltjax.objective import objective
 from ltjax.optim import sgd
-from ltjax.settings import settings_from
 
 slow = pytest.mark.slow
 THEIRS = [

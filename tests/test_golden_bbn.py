@@ -12,15 +12,16 @@ import pytest
 from conftest import golden
 from test_golden_resnet32 import filled, layers, on_one_device
 
-from ltjax import losses, optim
+from ltjax import optim
 from ltjax.data import sampling
 from ltjax.data.splits import long_tailed_counts
 from ltjax.learner import Variables
+from ltjax.losses import classification as losses
 from ltjax.methods import bbn
 from ltjax.models import classifier_network
-from ltjax.models.bilateral import Bilateral, bilateral
+from ltjax.models.bbn import Bilateral, bilateral
 from ltjax.models.heads import Linear
-from ltjax.models.resnet import CifarResNet
+from ltjax.models.resnet_cifar import CifarResNet
 
 pytestmark = pytest.mark.usefixtures("float64")
 

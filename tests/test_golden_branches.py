@@ -9,10 +9,9 @@ import pytest
 from conftest import by_formula, golden, uniform
 from test_golden_resnet32 import on_one_device
 
-from ltjax import cost
 from ltjax.experts import take
 from ltjax.learner import Variables
-from ltjax.models import NETWORKS
+from ltjax.models import NETWORKS, cost
 from ltjax.models.branches import branched
 
 LEAVES = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import golden
 
-from ltjax.data import foreground as fg
+from ltjax.methods.cam import foreground as fg
 
 
 @pytest.fixture(scope="module", params=["cifar", "imagenet"])

@@ -7,8 +7,8 @@ import pytest
 from conftest import golden
 
 from ltjax.data import splits
-from ltjax.losses import divergence, nll
-from ltjax.methods import lessons
+from ltjax.losses.classification import divergence, nll
+from ltjax.methods.lfme import lessons
 
 NAMES = ("many_shot", "median_shot", "low_shot")
 

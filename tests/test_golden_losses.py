@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from conftest import golden
 
-from ltjax import losses
 from ltjax.data.sampling import class_probabilities, progressive_probabilities
-from ltjax.losses import LOSSES
-from ltjax.reweighting import cost_sensitive, effective_number
+from ltjax.losses import classification as losses
+from ltjax.losses.classification import LOSSES
+from ltjax.losses.reweighting import cost_sensitive, effective_number
 
 CASES = "ABDE"
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from conftest import golden
 
-from ltjax import mixing, optim
+from ltjax import optim
 from ltjax.data import sampling
 from ltjax.learner import learner
-from ltjax.losses import nll
+from ltjax.losses import mixing
+from ltjax.losses.classification import nll
+from ltjax.losses.mixing import Mix
 from ltjax.methods import balpoe, ncl, sade
-from ltjax.methods.heads import log_shares
-from ltjax.mixing import Mix
+from ltjax.methods.parts.several_heads import log_shares
 from ltjax.models import Network
 
 CASES = {

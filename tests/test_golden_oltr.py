@@ -14,11 +14,11 @@ from conftest import by_formula, golden, uniform
 from test_golden_resnet32 import on_one_device
 
 from ltjax.learner import Variables
-from ltjax.losses import nll
+from ltjax.losses.classification import nll
 from ltjax.methods import oltr
 from ltjax.models import NETWORKS
-from ltjax.models.attention import ModulatedAttention
-from ltjax.models.embedding import MetaEmbedding, SquashedCosine, squared_distances
+from ltjax.models.oltr import MetaEmbedding, SquashedCosine, squared_distances
+from ltjax.models.oltr_attention import ModulatedAttention
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -11,10 +11,10 @@ from conftest import golden
 
 from ltjax import mesh
 from ltjax.learner import Variables
-from ltjax.losses import ldam, nll
+from ltjax.losses.classification import ldam, nll
 from ltjax.models import classifier_network
 from ltjax.models.heads import Cosine, Linear
-from ltjax.models.resnet import CifarResNet
+from ltjax.models.resnet_cifar import CifarResNet
 from ltjax.optim import sgd
 
 VARIANTS = {"c10_fc": (10, Linear), "c10_norm": (10, Cosine), "c100_fc": (100, Linear)}

@@ -11,14 +11,16 @@ from test_golden_branches import resnet32
 from test_golden_resnet32 import on_one_device, worst
 
 from ltjax import optim
+from ltjax.config.settings import settings_from
 from ltjax.learner import Variables
-from ltjax.losses import ldam_margins, nll
-from ltjax.methods import ride, routing
-from ltjax.methods.heads import many_headed
-from ltjax.models import Network, router
+from ltjax.losses.classification import ldam_margins, nll
+from ltjax.losses.reweighting import effective_number
+from ltjax.methods import ride
+from ltjax.methods.parts.several_heads import many_headed
+from ltjax.methods.ride import routing
+from ltjax.models import Network
+from ltjax.models import ride_router as router
 from ltjax.objective import objective
-from ltjax.reweighting import effective_number
-from ltjax.settings import settings_from
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from ltjax.data import jitter
-from ltjax.data.augment import AUGMENTS
+from ltjax.augmentation import jitter
+from ltjax.augmentation.augments import AUGMENTS
 from ltjax.data.datasets import DATASETS
 
 RNG = np.random.default_rng(0)

@@ -15,7 +15,7 @@ from conftest import ROOT
 
 from ltjax import kernels
 from ltjax.mesh import EXPERTS, mesh_for, over_mesh
-from ltjax.models import convolution as plain
+from ltjax.models import conv_plain as plain
 from ltjax.models import layers
 
 needs_kernels = pytest.mark.skipif(

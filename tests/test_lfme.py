@@ -10,12 +10,13 @@ import toy
 from jax.sharding import NamedSharding
 
 from ltjax import mesh, train
-from ltjax.checkpoint import read_state
-from ltjax.choices import choose
+from ltjax.config.choices import choose
 from ltjax.data import datasets, splits
 from ltjax.errors import UserError
-from ltjax.losses import divergence, nll
-from ltjax.methods import METHODS, lessons
+from ltjax.losses.classification import divergence, nll
+from ltjax.methods import METHODS
+from ltjax.methods.lfme import lessons
+from ltjax.run.checkpoint import read_state
 
 pytestmark = pytest.mark.xdist_group("lfme")  # `taught` is made once
 PARTS = splits.subsets(toy.CLASS_COUNTS)  # of 40, 20 | 10 | 5 images

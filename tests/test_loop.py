@@ -10,12 +10,12 @@ import toy
 from rich.console import Console
 
 from ltjax import train
-from ltjax.checkpoint import read_state
-from ltjax.console import Display
+from ltjax.config.settings import settings_from
 from ltjax.data import datasets
 from ltjax.methods import METHODS
 from ltjax.methods.classifier import recipe
-from ltjax.settings import settings_from
+from ltjax.run.checkpoint import read_state
+from ltjax.run.console import Display
 
 
 def remembering(settings, info):

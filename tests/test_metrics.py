@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import golden
 
-from ltjax import metrics
 from ltjax.data.splits import groups
+from ltjax.evaluation import metrics
 
 sums = jax.jit(metrics.sums)  # soon compiled as a whole, slowly op by op
 

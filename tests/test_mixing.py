@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from conftest import golden
 
-from ltjax import mixing
 from ltjax.axes import DATA
-from ltjax.losses import LOSSES
-from ltjax.mixing import MIXINGS, Mix, blend, of_both_labels
+from ltjax.losses import mixing
+from ltjax.losses.classification import LOSSES
+from ltjax.losses.mixing import MIXINGS, Mix, blend, of_both_labels
 
 SHARES = (0.3, 0.85)
 CASES = ("A", "B")

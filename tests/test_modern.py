@@ -7,11 +7,11 @@ import pytest
 import toy
 from test_golden_modern import shown
 
-from ltjax.choices import choose
+from ltjax.config.choices import choose
+from ltjax.config.settings import settings_from
 from ltjax.errors import UserError
 from ltjax.learner import Variables
 from ltjax.methods import METHODS, balpoe, ncl, sade
-from ltjax.settings import settings_from
 
 RNG = np.random.default_rng(0)
 LOGITS = jnp.asarray(RNG.normal(size=(3, 6, 4)), jnp.float32)

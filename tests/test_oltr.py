@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import toy
 
-from ltjax.choices import choose
+from ltjax.config.choices import choose
 from ltjax.errors import UserError
+from ltjax.evaluation.metrics import open_set_f_measure
 from ltjax.learner import Variables
 from ltjax.methods import METHODS, oltr
-from ltjax.metrics import open_set_f_measure
-from ltjax.models.attention import ModulatedAttention
-from ltjax.models.embedding import MetaEmbedding, nearest_distance
+from ltjax.models.oltr import MetaEmbedding, nearest_distance
+from ltjax.models.oltr_attention import ModulatedAttention
 
 RNG = np.random.default_rng(0)
 

@@ -5,8 +5,8 @@ import pytest
 from PIL import ImageEnhance, ImageOps
 from test_operations import affine, grey, images, to_pillow
 
-from ltjax.data import policies
-from ltjax.data.policies import CIFAR10, RANDAUGMENT, STRENGTHS
+from ltjax.augmentation import policies
+from ltjax.augmentation.policies import CIFAR10, RANDAUGMENT, STRENGTHS
 
 SIZE = (32, 32)
 

@@ -11,7 +11,7 @@ import numpy as np
 import toy
 from conftest import ROOT
 
-from ltjax.checkpoint import read_state
+from ltjax.run.checkpoint import read_state
 
 
 def start(folder, data_dir, devices, *more):

@@ -8,11 +8,13 @@ import pytest
 import toy
 from rich.console import Console
 
-from ltjax import cost, metrics, report, tables
-from ltjax.console import Display, Speed
 from ltjax.data.splits import groups
+from ltjax.evaluation import metrics
 from ltjax.learner import Variables
-from ltjax.models import NETWORKS
+from ltjax.models import NETWORKS, cost
+from ltjax.report import summary as report
+from ltjax.report import tables
+from ltjax.run.console import Display, Speed
 
 
 def result(num_experts=3, combine="probs"):
@@ -105,7 +107,7 @@ def test_multiply_adds_of_loops_count_every_turn():
 
 def test_speed_leaves_out_what_is_paused(monkeypatch):
     now = iter([10.0, 12.0, 100.0, 101.0])
-    monkeypatch.setattr("ltjax.console.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("ltjax.run.console.time.perf_counter", lambda: next(now))
     speed = Speed(images_per_step=32)
     speed.begin(1)
     speed.begin(2)  # runs already; does not look at the clock

@@ -14,13 +14,14 @@ import pytest
 import toy
 from conftest import ROOT
 
-from ltjax import loop, train
-from ltjax.checkpoint import Checkpoints, read_state
+from ltjax import train
 from ltjax.data import datasets
-from ltjax.loop import Loop
 from ltjax.methods import METHODS
 from ltjax.methods.classifier import recipe
 from ltjax.presets import PRESETS
+from ltjax.run import loop
+from ltjax.run.checkpoint import Checkpoints, read_state
+from ltjax.run.loop import Loop
 
 CONFIG = dict(
     network={"name": "toy"},

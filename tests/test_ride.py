@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import toy
 
-from ltjax import cost
-from ltjax.choices import choose
+from ltjax.config.choices import choose
+from ltjax.config.settings import Compute
 from ltjax.errors import UserError
 from ltjax.experts import take
 from ltjax.learner import Variables
-from ltjax.losses import divergence
-from ltjax.methods import METHODS, ride, routing
-from ltjax.methods.heads import branched
-from ltjax.models import NETWORKS, branches
+from ltjax.losses.classification import divergence
+from ltjax.methods import METHODS, ride
+from ltjax.methods.parts.several_heads import branched
+from ltjax.methods.ride import routing
+from ltjax.models import NETWORKS, branches, cost
 from ltjax.phases import Info
-from ltjax.settings import Compute
 
 RNG = np.random.default_rng(0)
 

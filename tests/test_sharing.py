@@ -6,12 +6,12 @@ import jax
 import pytest
 import toy
 
+from ltjax.config.settings import Share
 from ltjax.data import datasets
 from ltjax.data.feeds import MAIN, resident
 from ltjax.errors import UserError
 from ltjax.experts import take
-from ltjax.settings import Share
-from ltjax.sharing import sharing
+from ltjax.methods.parts.sharing import sharing
 from ltjax.train import run
 
 

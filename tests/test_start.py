@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from ltjax import kernels, memory
+from ltjax import kernels
+from ltjax import runtime as memory
 from ltjax.compilation import use_cache
 
 CACHED = """
@@ -54,7 +55,7 @@ def test_no_cache_where_a_cpu_plays_several_devices():
 FAULTS = """
 import resource, statistics, sys
 import jax, jax.numpy as jnp
-from ltjax import memory
+from ltjax import runtime as memory
 if sys.argv[1] == "keep":
     assert memory.keep()
 step = jax.jit(lambda x: x + 1)
@@ -133,7 +134,7 @@ def test_the_benchmark_says_what_it_needs():
 
 def test_the_torch_loop_trains_the_same_network():
     torch = pytest.importorskip("torch")
-    from ltjax.bench import torch_loop
+    from ltjax.bench import torch_step as torch_loop
     from ltjax.learner import Variables
     from ltjax.models import NETWORKS
 

@@ -8,7 +8,7 @@ from ltjax import mesh, phases
 from ltjax.data.feeds import MAIN, resident
 from ltjax.data.sampling import instance_balanced, reversed_
 from ltjax.learner import Method, Step
-from ltjax.loop import drawn_from
+from ltjax.run.loop import drawn_from
 
 
 def test_each_stream_draws_from_numbers_of_its_own():

@@ -8,22 +8,22 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from ltjax import mesh, optim
-from ltjax.choices import choose
+from ltjax.config.choices import choose
+from ltjax.config.settings import settings_from
 from ltjax.data.datasets import DATASETS, Splits
 from ltjax.data.feeds import MAIN, resident
 from ltjax.data.images import Images
 from ltjax.experts import independent, seeded_keys, stack
 from ltjax.learner import learner
-from ltjax.loop import drawn_from
 from ltjax.methods import METHODS
 from ltjax.methods.classifier import classifier
 from ltjax.models import NETWORKS, classifier_network
 from ltjax.models.heads import HEADS
-from ltjax.models.resnet import CifarResNet
+from ltjax.models.resnet_cifar import CifarResNet
 from ltjax.models.stages import Staged
 from ltjax.objective import objective
 from ltjax.phases import Info, on_images
-from ltjax.settings import settings_from
+from ltjax.run.loop import drawn_from
 
 # Of methods that need others than their defaults here.
 OPTIONS = {"feature_augmentation": {"num_fused": 1}}  # four tail images a batch, for four devices

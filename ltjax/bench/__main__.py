@@ -5,7 +5,7 @@
 
 A step updates every expert once: draw the batch, cut it out of the resident uint8 images, shift and
 mirror, normalise, gradients, SGD, what the host does included. PyTorch trains the same networks one
-after another, as fast as a user would have it (ltjax/bench/torch_loop.py).
+after another, as fast as a user would have it (ltjax/bench/torch_step.py).
 
 Compare ratios, not times. All candidates live in one process and take turns, one call of each a
 round, of as many steps as ltjax takes in one (--steps-per-call); times are those of one step. A
@@ -34,15 +34,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ltjax import memory
-from ltjax.bench import ours
+from ltjax import runtime as memory
+from ltjax.bench import jax_step as ours
+from ltjax.config.settings import CONVOLUTIONS, DTYPES, settings_from
 from ltjax.errors import UserError
 from ltjax.experts import best_over
 from ltjax.models import NETWORKS
 from ltjax.models.layers import described
-from ltjax.report import device
-from ltjax.settings import CONVOLUTIONS, DTYPES, settings_from
-from ltjax.strides import most_steps
+from ltjax.report.summary import device
+from ltjax.run.steps_per_call import most_steps
 
 BUSY = 0.5  # load average from which on ratios are doubtful
 WARM_UP = 3  # rounds: memory settles
@@ -91,7 +91,7 @@ def _measure(args) -> None:
         f"Matrix product: {peak / 1e9:,.0f} GFLOP/s. Memory at most, all together: {used}"
     )
     if args.against:
-        from ltjax.bench import torch_loop
+        from ltjax.bench import torch_step as torch_loop
 
         console.print(torch_loop.described(args.dtype))
     for num_experts in args.experts if args.against else ():
@@ -124,7 +124,7 @@ def _settings(args, num_experts):
 def _torch_steps(args, steps, images):
     import torch
 
-    from ltjax.bench import torch_loop
+    from ltjax.bench import torch_step as torch_loop
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)

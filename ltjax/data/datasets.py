@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ltjax.choices import pick
+from ltjax.config.choices import pick
+from ltjax.config.settings import Data
 from ltjax.data import builders, splits
 from ltjax.data.images import Images
 from ltjax.errors import UserError
-from ltjax.settings import Data
 
 
 class Dataset(NamedTuple):

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ltjax import reweighting
-from ltjax.choices import within
-from ltjax.data.cycles import class_aware, class_cycle
-from ltjax.data.draws import Draw, end_to_end, shuffle, uniform
+from ltjax.config.choices import within
+from ltjax.data.rng import Draw, end_to_end, shuffle, uniform
+from ltjax.data.sampling_cycles import class_aware, class_cycle
+from ltjax.losses import reweighting
 
 
 def instance_balanced(labels: np.ndarray, batch_size: int, num_steps: int) -> Draw:

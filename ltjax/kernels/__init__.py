@@ -5,7 +5,7 @@ loaded when first needed and handed to XLA through its foreign function interfac
 compiler at installation there is none, and `ltjax.models.layers` takes its plain form.
 
 The calls are for float32 on CPU only. Under `jax.vmap` experts become a leading axis of every
-operand. Nothing here is differentiable; `ltjax.models.native` says what the gradients are.
+operand. Nothing here is differentiable; `ltjax.models.conv_native` says what the gradients are.
 """
 
 import ctypes

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax import phases
-from ltjax.choices import within
+from ltjax.config.choices import within
 from ltjax.errors import UserError
-from ltjax.methods.heads import HeadsLoss, branched, log_shares, shifted, through
+from ltjax.methods.parts.several_heads import HeadsLoss, branched, log_shares, shifted, through
 
 
 def recipe(

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import needs, phases
+from ltjax import phases
 from ltjax.data import sampling
 from ltjax.learner import Method, Step, Variables
-from ltjax.models.bilateral import Bilateral, bilateral
+from ltjax.methods.parts import requirements as needs
+from ltjax.models.bbn import Bilateral, bilateral
 from ltjax.objective import Objective, objective
 
 BRANCHES = CONVENTIONAL, REBALANCING = "conventional", "rebalancing"

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from ltjax import phases
-from ltjax.choices import choose, within
+from ltjax.config.choices import choose, within
 from ltjax.learner import Batch, Method, Step, Variables
-from ltjax.losses import log_prior
-from ltjax.mixing import MIXINGS, Mixing, blend, of_both_labels
+from ltjax.losses.classification import log_prior
+from ltjax.losses.mixing import MIXINGS, Mixing, blend, of_both_labels
 from ltjax.models import Network
 from ltjax.objective import Objective, objective
 
@@ -26,7 +26,7 @@ def classifier(
     Args:
       network: from ltjax.models.
       objective: as ltjax.objective makes it.
-      mixing: of images or features, as ltjax.mixing makes it.
+      mixing: of images or features, as ltjax.losses.mixing makes it.
       frozen: groups of params that stay as they are; their batch norm keeps its running statistics.
       moving: of these, groups whose batch norm goes on as in training, by the batch's statistics.
     """

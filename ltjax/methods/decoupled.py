@@ -11,14 +11,15 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ltjax import needs, phases
-from ltjax.choices import within
+from ltjax import phases
+from ltjax.config.choices import within
 from ltjax.errors import UserError
 from ltjax.learner import Method, Variables
 from ltjax.methods.classifier import classifier, method_for
-from ltjax.methods.gathering import one_hot_if_any, remembering
+from ltjax.methods.parts import requirements as needs
+from ltjax.methods.parts.passes import one_hot_if_any, remembering
 from ltjax.models import Network
-from ltjax.models.embedding import squared_distances
+from ltjax.models.oltr import squared_distances
 from ltjax.objective import objective
 
 TAUS = tuple(round(0.1 * i, 1) for i in range(21))  # what the authors' script tries

@@ -17,17 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ltjax import needs, phases
+from ltjax import phases
 from ltjax.axes import DATA, example_keys
-from ltjax.choices import within
+from ltjax.config.choices import within
 from ltjax.data.sampling import Draw, among, each_class, instance_balanced
 from ltjax.errors import UserError
 from ltjax.learner import Method, Step, Variables
-from ltjax.losses import nll
+from ltjax.losses.classification import nll
 from ltjax.methods.classifier import method_for, predict_with
-from ltjax.methods.gathering import one_hot_if_any, remembering
+from ltjax.methods.parts import requirements as needs
+from ltjax.methods.parts.passes import one_hot_if_any, remembering
 from ltjax.models import Network
-from ltjax.models.convolution import wide
+from ltjax.models.conv_plain import wide
 
 
 def recipe(

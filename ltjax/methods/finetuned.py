@@ -6,7 +6,7 @@ Zhang et al. (Bag of Tricks), AAAI 2021, section 3.4, who find that it helps aft
 import dataclasses
 
 from ltjax import phases
-from ltjax.choices import within
+from ltjax.config.choices import within
 from ltjax.methods.classifier import method_for
 
 # What a later phase may draw by: samplers that need no options.

@@ -9,7 +9,7 @@ import jax
 from ltjax import phases
 from ltjax.experts import best_over
 from ltjax.methods.classifier import method_for, predict_with
-from ltjax.methods.heads import several
+from ltjax.methods.parts.several_heads import several
 from ltjax.models import Network
 
 

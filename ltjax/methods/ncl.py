@@ -12,9 +12,9 @@ from jax import lax
 from jax.nn import log_softmax, softmax
 
 from ltjax import phases
-from ltjax.choices import within
+from ltjax.config.choices import within
 from ltjax.experts import best_over
-from ltjax.methods.heads import HeadsLoss, nll_of_heads, several, through
+from ltjax.methods.parts.several_heads import HeadsLoss, nll_of_heads, several, through
 
 
 def recipe(

@@ -12,16 +12,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ltjax import needs, phases
+from ltjax import phases
 from ltjax.axes import DATA
-from ltjax.choices import within
+from ltjax.config.choices import within
 from ltjax.learner import Method, Step, Variables
-from ltjax.losses import nll
+from ltjax.losses.classification import nll
 from ltjax.methods.classifier import method_for, predict_with
-from ltjax.methods.gathering import one_hot_if_any, remembering
+from ltjax.methods.parts import requirements as needs
+from ltjax.methods.parts.passes import one_hot_if_any, remembering
 from ltjax.models import Network
-from ltjax.models.attention import ModulatedPooling
-from ltjax.models.embedding import MetaEmbedding, squared_distances
+from ltjax.models.oltr import MetaEmbedding, squared_distances
+from ltjax.models.oltr_attention import ModulatedPooling
 
 MARGIN = 10.0  # of the mean squared distance to other classes' centroids, and
 REPEL = 0.01  # the weight of what pushes it there: the authors' code

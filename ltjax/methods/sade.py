@@ -15,11 +15,11 @@ from jax import lax
 from jax.nn import softmax
 
 from ltjax import phases
-from ltjax.choices import only_with, within
+from ltjax.config.choices import only_with, within
 from ltjax.data import sampling
 from ltjax.learner import Method, Step, Variables, learner
 from ltjax.methods.classifier import predict_with
-from ltjax.methods.heads import (
+from ltjax.methods.parts.several_heads import (
     BRANCHED_GROUPS,
     HeadsLoss,
     branched,

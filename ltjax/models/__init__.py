@@ -10,11 +10,11 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 
-from ltjax.choices import pick
-from ltjax.models.convolution import wide
+from ltjax.config.choices import pick
+from ltjax.models.conv_plain import wide
 from ltjax.models.heads import HEADS, PYTORCH_HEADS
-from ltjax.models.imagenet import RESNETS, ResNet
-from ltjax.models.resnet import CifarResNet
+from ltjax.models.resnet_cifar import CifarResNet
+from ltjax.models.resnet_imagenet import RESNETS, ResNet
 
 GROUPS = ("backbone", "head")
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ltjax.losses import COSINE_SCALE
+from ltjax.losses.classification import COSINE_SCALE
 from ltjax.models.layers import kaiming_normal
 
 # U(+-1/sqrt(D)), what PyTorch's Linear gives to weight and bias.

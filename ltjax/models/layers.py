@@ -17,9 +17,10 @@ from jax import lax
 
 from ltjax import kernels
 from ltjax.axes import DATA
-from ltjax.models import blocks, native
-from ltjax.models import convolution as plain
-from ltjax.settings import CONVOLUTIONS, Compute
+from ltjax.config.settings import CONVOLUTIONS, Compute
+from ltjax.models import conv_block_diagonal as blocks
+from ltjax.models import conv_native as native
+from ltjax.models import conv_plain as plain
 
 EPSILON = 1e-5
 MOMENTUM = 0.1  # PyTorch's convention: the weight of the batch in the running statistics
@@ -47,9 +48,9 @@ def conv_sums(
       a, c: [I], the affine before the ReLU; both None where x is read as it is.
       w: [k, k, I / groups, O], k odd.
       stride: 1 or 2, in both directions.
-      form: "winograd", "direct", "plain" or "blocks", as ltjax.settings.Compute says. The first two
-        are native where that can be (`is_native`, k = 3, one group), and plain elsewhere; "blocks"
-        is for k = 3 and one group, too.
+      form: "winograd", "direct", "plain" or "blocks" (config.settings.Compute). The first two are
+        native where that can be (`is_native`, k = 3, one group), and plain elsewhere; "blocks" is
+        for k = 3 and one group, too.
       groups: of channels, each convolved by itself: an equal share of I gives one of O.
 
     Returns:

@@ -1,0 +1,1 @@
+"""Augmentation of images, in JAX, compiled into the training step."""

@@ -1,0 +1,81 @@
+"""An entrant of a comparison: a method, options of its own and its number of experts, as one name.
+
+"ride", "ride+method.routing=False", "classifier:3", "focal+loss.gamma=1.0+sampler.name=power:3".
+"""
+
+import ast
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ltjax.config.choices import pick
+from ltjax.config.settings import METHOD_GROUPS
+from ltjax.errors import UserError
+from ltjax.methods import METHODS
+
+
+class Entrant(NamedTuple):
+    """What a name says."""
+
+    method: str  # row of METHODS
+    options: dict[str, dict[str, Any]]  # {group of the config: {field: value}}
+    num_experts: int | None  # None is the config's
+
+
+def parse(name: str) -> Entrant:
+    """Take a name apart.
+
+    Raises:
+      UserError: for an unknown method, a group in which entrants cannot differ, or what is not of
+        this form. Whether options are right is seen when a run is made of them.
+    """
+    text, colon, number = name.partition(":")
+    method, *changes = re.split(r"\+(?=[A-Za-z_])", text)  # not at that of 1e+3
+    pick(METHODS, method, "--compare")
+    if colon and (not number.isdecimal() or int(number) < 1):
+        raise UserError(
+            f"--compare is {name!r}; after the colon must be a number of experts, as in {method}:3."
+        )
+    if "/" in name or len(name.encode()) > 200:
+        raise UserError(
+            f"--compare is {name!r}, of which no folder can be made: it has {len(name)} characters "
+            f"and may have 200, no slash among them."
+        )
+    options: dict[str, dict[str, Any]] = {}
+    for change in changes:
+        path, equals, value = change.partition("=")
+        group, dot, field = path.partition(".")
+        if not (equals and dot and field and value):
+            raise UserError(
+                f"--compare is {name!r}; after a + must be a field and its value, as in "
+                f"focal+loss.gamma=1.0, not {change!r}."
+            )
+        if group not in METHOD_GROUPS or path == "method.name":
+            raise UserError(
+                f"--compare is {name!r}; after a + may stand options of "
+                f"{', '.join(METHOD_GROUPS)}, not {path}. What is the same for all is given as "
+                f"--config.{group}."
+            )
+        if field in options.setdefault(group, {}):
+            raise UserError(f"--compare is {name!r}, which gives {path} twice.")
+        options[group][field] = _value(value)
+    return Entrant(method, options, int(number) if colon else None)
+
+
+def entered(config: Any, name: str, seed: int) -> dict[str, Any]:
+    """A config as plain dicts, with what the name of an entrant says, and another seed."""
+    method, options, num_experts = parse(name)
+    config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    changes = options | {"method": {"name": method, **options.get("method", {})}}
+    for group, fields in changes.items():
+        given = config.get(group) or {}
+        # what is no group of fields is refused later
+        config[group] = {**given, **fields} if isinstance(given, Mapping) else given
+    return config | {"seed": seed} | ({"num_experts": num_experts} if num_experts else {})
+
+
+def _value(text):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text  # a name

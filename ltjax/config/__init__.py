@@ -1,0 +1,1 @@
+"""What a config says: its fields, and choices by name."""

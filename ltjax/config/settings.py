@@ -1,0 +1,239 @@
+"""What a config file says, checked and typed: the tree of settings that everything else reads.
+
+This file is the list of all config fields: their names, types, defaults, meanings and limits. A
+config (`configs/*.py`) is an ml_collections.ConfigDict with these names; whatever it leaves out
+takes the default below, and a name that is not below is an error. Configs are not locked: a lock
+would refuse the option of another row (`--config.sampler.q`), and says less than the checks here.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ltjax.config.choices import typed, unknown_of, within
+from ltjax.errors import UserError
+from ltjax.presets import with_preset
+
+CONVOLUTIONS = ("winograd", "direct", "plain", "blocks")
+DTYPES = ("float32", "bfloat16")
+METHOD_GROUPS = ("method", "loss", "reweight", "sampler", "mixing")  # in which methods differ
+
+
+def limited(default: Any, **limits: Any) -> Any:
+    """A field whose value must be within limits, those of ltjax.config.choices.within."""
+    return dataclasses.field(default=default, metadata=limits)
+
+
+def named(name: str, **options: Any) -> Any:
+    """A field for a choice by name, with the name and options that it has by default."""
+    return dataclasses.field(default_factory=lambda: {"name": name, **options})
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which images, and how long the tail of the training set is."""
+
+    name: str = "digits"  # a row of ltjax.data.datasets.DATASETS
+    imbalance: str = limited(
+        "exp", one_of=("exp", "step")
+    )  # how class sizes fall from head to tail
+    imbalance_factor: float = limited(1.0, at_least=1)  # largest class / smallest; 1 is balanced
+    seed: int = limited(0, at_least=0, below=2**32)  # which images of a class stay
+    validation: float = limited(0.0, at_least=0, below=1)  # share of training images held out
+    dir: str | None = None  # where TFDS keeps data sets; None: TFDS's own default
+    download: bool = False  # may TFDS download what is not prepared?
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """Stochastic gradient descent, as PyTorch's SGD defines it."""
+
+    momentum: float = limited(0.9, at_least=0, below=1)
+    nesterov: bool = True
+    weight_decay: float = limited(2e-4, at_least=0)  # on every parameter, biases and batch norm too
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What experts have in common, to see where their diversity comes from; by default, nothing."""
+
+    initialisation: bool = False
+    order: bool = False  # which images are in a batch
+    augmentation: bool = False  # and whatever else is drawn inside a step, as partners of mixing
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """How experts and images are spread over devices."""
+
+    expert: int = limited(0, at_least=0)  # devices along the expert axis; 0: gcd(experts, devices)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """How the same sums are computed; results agree to the rounding of `dtype`."""
+
+    # On CPU, "winograd" and "direct" are native kernels, with or without Winograd's transforms for
+    # convolutions of stride 1. "plain" is JAX alone; so are these where there are no kernels.
+    # "blocks" is for accelerators: one dense convolution of all experts (conv_block_diagonal).
+    convolution: str = limited("winograd", one_of=CONVOLUTIONS)
+    experts_over: str = limited("auto", one_of=("auto", "vmap", "unroll", "map"))  # ltjax.experts
+    # Of images and activations. Parameters, statistics, logits and the optimiser are float32 in any
+    # case, and so are sums. On CPU "bfloat16" is for trying things out: it is slow.
+    dtype: str = limited("float32", one_of=DTYPES)
+    steps_per_call: int = limited(
+        0, at_least=0
+    )  # of the compiled program; 0: ltjax.run.steps_per_call chooses
+    cache: bool = True  # keep compiled programs in the user's cache folder (ltjax.compilation)
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
+        if self.convolution == "blocks" and self.experts_over in ("unroll", "map"):
+            raise UserError(
+                f"config.compute.experts_over is {self.experts_over!r}, which takes one expert at "
+                f"a time; config.compute.convolution=blocks takes all at once: leave it 'auto'."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """One run."""
+
+    seed: int = limited(0, at_least=0, below=2**32)  # initialisation, data order and augmentation
+    data: Data = dataclasses.field(default_factory=Data)
+    # Named choices: a name and that row's options. What a config leaves open, the method decides
+    # (ltjax.presets); what that leaves open, too, is as below.
+    method: Mapping[str, Any] = named("classifier")
+    network: Mapping[str, Any] = named("resnet32")
+    schedule: Mapping[str, Any] = named("step", lr=0.1)
+    augment: Mapping[str, Any] = named("pad_crop_flip")
+    # These three may set in late: `start`, a fraction of the phase, is an option of every row.
+    sampler: Mapping[str, Any] = named("instance_balanced")
+    loss: Mapping[str, Any] = named("cross_entropy")
+    reweight: Mapping[str, Any] = named("none")  # of classes, in the loss
+    mixing: Mapping[str, Any] = named("none")  # of images, or features
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    num_experts: int = limited(3, at_least=1)
+    batch_size: int = limited(128, at_least=1)  # images per expert and step, over all devices
+    num_epochs: float = limited(
+        200.0, above=0
+    )  # an epoch is ceil(training images / batch_size) steps
+    share: Share = dataclasses.field(default_factory=Share)
+    combine: str = limited(
+        "probs", one_of=("probs", "logits")
+    )  # what the average of experts averages
+    mesh: Mesh = dataclasses.field(default_factory=Mesh)
+    compute: Compute = dataclasses.field(default_factory=Compute)
+    eval_batch_size: int = limited(
+        500, at_least=1
+    )  # images per step of evaluation, over all devices
+    eval_every_epochs: float = limited(0.0, at_least=0)  # 0: only at the end
+    # These do not change what is learned, so a run may be resumed with others.
+    log_every_steps: int = limited(50, at_least=1)
+    save_every_epochs: float = limited(1.0, above=0)
+
+
+# Fields that a resumed run may change: how often things are written, and where data sets lie.
+FREE = ("log_every_steps", "save_every_epochs", "data.dir", "data.download", "compute.cache")
+
+
+def settings_from(config: Mapping[str, Any]) -> Settings:
+    """Check a config and freeze it.
+
+    Args:
+      config: an ml_collections.ConfigDict, or any mapping, with the names of `Settings`.
+
+    Raises:
+      UserError: for an unknown field, a wrong type, a value outside its limits, or one that
+        contradicts the method.
+    """
+    return _read(Settings, with_preset(_dict(config)), "config")
+
+
+def all_fields(kind: type = Settings, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All fields as (dotted name, default), in order; a named choice is one field, its name."""
+    for field, default in zip(dataclasses.fields(kind), dataclasses.astuple(kind()), strict=True):
+        hint = typing.get_type_hints(kind)[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from all_fields(hint, f"{path}{field.name}.")
+        elif isinstance(default, Mapping):
+            yield from ((f"{path}{field.name}.{key}", value) for key, value in default.items())
+        else:
+            yield f"{path}{field.name}", default
+
+
+def as_dict(settings: Settings) -> dict[str, Any]:
+    """Settings as plain nested dicts, for JSON; tuples become lists."""
+    return _plain(dataclasses.asdict(settings))
+
+
+def own_choices(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config chooses beyond what the name of its method means, {field: value}.
+
+    Args:
+      config: plain nested dicts, as `as_dict` gives them. Looked at are METHOD_GROUPS, and the
+        options of the network.
+    """
+    named = {group: {"name": config[group]["name"]} for group in ("method", "data")}
+    plain, groups = as_dict(settings_from(named)), (*METHOD_GROUPS, "network")
+    found = differences(*({group: one[group] for group in groups} for one in (plain, config)))
+    found.pop("network.name", None)
+    return {field: value for field, (_, value) in found.items() if value is not None}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> dict[str, tuple]:
+    """{field: (old value, new value)} where two nested dicts differ, FREE fields aside."""
+    found = {}
+    for key in [*old, *(key for key in new if key not in old)]:
+        where = f"{path}{key}"
+        before, after = old.get(key), new.get(key)
+        groups = [x for x in (before, after) if isinstance(x, Mapping)]
+        if groups and all(x is None or isinstance(x, Mapping) for x in (before, after)):
+            found |= differences(before or {}, after or {}, f"{where}.")
+        elif before != after and where not in FREE:
+            found[where] = (before, after)
+    return found
+
+
+def _read(kind: type, config: Mapping[str, Any], path: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    values = {}
+    for name in config:
+        if name not in fields:
+            whole = [field for field, _ in all_fields() if field.endswith(f".{name}")]
+            if path == "config" and whole:
+                raise UserError(f"Unknown config field config.{name} (is it config.{whole[0]}?).")
+            raise UserError(f"Unknown config field {path}.{name}{unknown_of(name, list(fields))}.")
+        values[name] = _value(config[name], hints[name], f"{path}.{name}", fields[name])
+        within(f"{path}.{name}", values[name], **fields[name].metadata)
+    return kind(**values)
+
+
+def _value(value: Any, hint: Any, path: str, field: dataclasses.Field) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _read(hint, typed(value, dict, path), path)
+    if typing.get_origin(hint) is typing.get_origin(Mapping[str, Any]):
+        group = typed(value, dict, path)
+        if "name" not in group:
+            group = {**field.default_factory(), **group}
+        typed(group["name"], str, f"{path}.name")
+        return {key: tuple(v) if isinstance(v, list) else v for key, v in group.items()}
+    if isinstance(hint, types.UnionType):  # "str | None"
+        return None if value is None else typed(value, typing.get_args(hint)[0], path)
+    return typed(value, hint, path)
+
+
+def _dict(config: Any) -> Any:
+    """A config as plain dicts, groups and all."""
+    if hasattr(config, "to_dict"):
+        return config.to_dict()
+    return {k: _dict(v) for k, v in config.items()} if isinstance(config, Mapping) else config
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(v) for key, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value

@@ -1,0 +1,1 @@
+"""Losses, re-weighting and mixing: formulas, per example."""

@@ -1,0 +1,159 @@
+"""Learning from multiple experts: teachers of parts of the tail teach a student of the whole.
+
+Xiang, Ding and Han, "Learning From Multiple Experts: Self-paced Knowledge Distillation for
+Long-tailed Classification", ECCV 2020. Three networks are trained on classes of neighbouring size
+each, where the tail is flat (ltjax.data.splits.subsets). A student of all classes then follows its
+labels and, within each part, the teacher of it, for as long as that knows better; and what the
+teachers find easy counts first.
+
+The paper's experts are called teachers here: an expert of ltjax is a student, and has three
+teachers of its own, 3 e, 3 e + 1 and 3 e + 2, so that experts share nothing. Every network has an
+output for each class; those of classes that a teacher never sees are kept out of its softmax,
+which makes it a head on its classes alone.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from ltjax import phases
+from ltjax.config.choices import within
+from ltjax.data import sampling, splits
+from ltjax.errors import UserError
+from ltjax.experts import best_over
+from ltjax.learner import Method, Step, Variables
+from ltjax.losses.classification import nll
+from ltjax.methods.classifier import classifier, predict_with
+from ltjax.methods.lfme import lessons
+from ltjax.methods.lfme.student import student, taught_by
+from ltjax.methods.parts import requirements as needs
+from ltjax.methods.parts.passes import added, one_hot_if_any, written
+from ltjax.models import Network
+from ltjax.objective import objective
+
+
+def recipe(
+    settings,
+    info,
+    *,
+    extra_share: float = 0.6,
+    alpha: float = 0.3,
+    temperature: float = 2.0,
+    curriculum_on: str = "logits",
+) -> tuple[phases.Phase, ...]:
+    """Teachers of many, medium and few, who teach a student of all classes.
+
+    Xiang et al. (LFME), ECCV 2020. All phases have the config's network, batch size and optimiser.
+    Teachers learn by cross-entropy and the config's sampler, each on its own classes; the student
+    by the config's loss, re-weighting and schedule, and always by class-aware sampling.
+
+    Args:
+      settings: of the student.
+      info: of the training set.
+      extra_share: epochs of a teacher, as a share of config.num_epochs, on top of these; 0.6 is 120
+        beside 200. Their rate falls from config.schedule.lr along half a cosine, without warm-up.
+      alpha: a teacher counts in full until the student has this share of its accuracy.
+      temperature: T of what teachers say.
+      curriculum_on: "logits", as in the authors' code, or "loss", as in the paper (lessons.lesson).
+    """
+    within("config.method.extra_share", extra_share, above=0)
+    within("config.method.alpha", alpha, at_least=0, below=1)
+    within("config.method.temperature", temperature, above=0)
+    within("config.method.curriculum_on", curriculum_on, one_of=("logits", "loss"))
+    _check(settings, info, extra_share)
+    network, parts = phases.network(settings, info), splits.subsets(info.class_counts)
+    held_out, size = info.num_validation > 0, len(info.labels)
+
+    teaching = dataclasses.replace(
+        settings,
+        num_experts=len(parts) * settings.num_experts,
+        num_epochs=extra_share * settings.num_epochs,
+        schedule={"name": "cosine", "lr": settings.schedule["lr"]},
+    )
+    teacher = classifier(network, lessons.among_own_part(parts))
+    first = phases.phase(teaching, info, teacher, teaching.num_experts, "teachers")
+    own = of_own_part(teaching, info, parts, first.num_steps)
+    first = first._replace(draw=own, prepares=True)  # each knows its own part only
+
+    judged = judging(network, parts, size, held_out=False)
+    passes = [phases.passes(teaching, info, judged, "confidence")]
+    if held_out:
+        judged = judging(network, parts, size, held_out=True)
+        again = phases.passes(teaching, info, judged, "accuracy", source="validation")
+        passes.append(again._replace(begin=phases.carry_on))
+
+    learning = dataclasses.replace(settings, sampler={"name": "class_aware"})
+    aim = lessons.lesson(objective(learning, info.class_counts), parts, temperature, curriculum_on)
+    over = best_over(settings.compute)
+    epochs = settings.num_epochs, phases.steps_per_epoch(size, settings)
+    taught = student(network, aim, parts, size, epochs, alpha, held_out, over)
+    begin = taught_by(parts, info.labels, info.class_counts, held_out)
+    last = phases.phase(learning, info, taught, settings.num_experts, "student", begin)
+    return first, *passes, last
+
+
+def of_own_part(settings, info, parts: np.ndarray, num_steps: int) -> sampling.Draw:
+    """The config's sampler on the images of a part for each teacher; all take as many steps."""
+
+    def within_part(part):
+        rows = np.flatnonzero(part[info.labels])
+        _, labels = np.unique(info.labels[rows], return_inverse=True)
+        return sampling.among(rows, phases.draw(settings, labels, num_steps))
+
+    return sampling.of_each_expert([within_part(part) for part in parts])
+
+
+def judging(network: Network, parts: np.ndarray, num_images: int, held_out: bool) -> Method:
+    """What teachers make of images of their part; of others what is remembered is never read.
+
+    Args:
+      network: of the teachers.
+      parts: bool[L, C].
+      num_images: N, of the training set.
+      held_out: count what is right, f32[C], on the held-out part; else remember of each training
+        image how probable its class is, f32[N].
+    """
+    num_classes = parts.shape[1]
+
+    def init(key, batch):
+        zeros = {"confidence": num_images, "right": num_classes, "seen": num_classes}
+        memory = {name: jnp.zeros(size) for name, size in zeros.items()}
+        return Variables(*network.init(key, batch["image"]), memory)
+
+    def loss(variables, batch, key, progress):
+        del key, progress
+        (logits, _), _ = network.apply(variables, batch["image"], train=False)
+        logits, memory = lessons.restricted(logits, batch["label"], parts), variables.memory
+        if held_out:
+            own = one_hot_if_any(batch, num_classes)
+            right = (logits.argmax(-1) == batch["label"]).astype(own.dtype)
+            memory = added(memory, {"right": right @ own, "seen": own.sum(0)})
+        else:
+            probability = jnp.exp(-nll(logits, batch["label"]))
+            memory = memory | {"confidence": written(memory["confidence"], batch, probability)}
+        return Step(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
+
+    return Method(init, loss, predict_with(network), frozen=("backbone", "head"))
+
+
+def _check(settings, info, extra_share):
+    name = settings.method["name"]
+    if info.num_classes < 3:
+        raise UserError(
+            f"config.method.name is {name!r}, which cuts the classes into 3 parts; "
+            f"{settings.data.name!r} has only {info.num_classes}."
+        )
+    needs.defaults(settings, "mixing", because="gives every image a weight and teachers of its own")
+    if settings.share.order:
+        raise UserError(
+            f"config.share.order is True, but the teachers of {name!r} see images of different "
+            f"classes; leave it False."
+        )
+    needs.more_than_an_epoch(settings, "extra_share", extra_share, "the teachers")
+    if info.num_validation and not settings.eval_every_epochs:
+        raise UserError(
+            "config.data.validation is given, on which the student is compared to its teachers at "
+            "each evaluation, but there is none: set --config.eval_every_epochs=1, as the authors "
+            "do, or leave config.data.validation 0."
+        )

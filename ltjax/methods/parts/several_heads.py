@@ -1,0 +1,121 @@
+"""What methods have in common whose network has several heads.
+
+To everything above, such a network is one expert: it predicts with the mean of its heads' logits,
+and each of them is reported by itself.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltjax.config.choices import choose
+from ltjax.experts import best_over, over_experts
+from ltjax.learner import Method
+from ltjax.losses.classification import nll
+from ltjax.losses.mixing import MIXINGS, Mixing
+from ltjax.methods.classifier import classifier, predict_with
+from ltjax.methods.parts import requirements as needs
+from ltjax.models import Network, branches
+
+BRANCHED_GROUPS = ("backbone", "branches", "head")  # of the params of a branched network
+
+# As ltjax.objective.Objective, of the logits of all heads: (logits f32[K, B, C], label i32[B], key,
+# progress) -> (values f32[B], weights f32[B]).
+HeadsObjective = Callable
+# One that needs neither key nor progress, and weighs no example: (logits, label) -> values f32[B].
+HeadsLoss = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def branched(settings, info, num_heads: int, reduced: bool) -> Network:
+    """The config's network with one trunk and K heads; see ltjax.models.branches.
+
+    Raises:
+      UserError: if it cannot branch.
+    """
+    network = needs.network_of_stages(settings, info)
+    each = functools.partial(over_experts, over=best_over(settings.compute))
+    return branches.branched(network, num_heads, reduced, each)
+
+
+def several(network: Network, num_networks: int, over: str) -> Network:
+    """Several complete networks on the same images as one network of as many heads.
+
+    Args:
+      network: from ltjax.models; every leaf of params and stats gets a leading axis K.
+      num_networks: K.
+      over: how the networks are compiled; see ltjax.experts.over_experts.
+
+    Returns:
+      A Network whose logits are f32[K, B, C] and whose features are f32[K, B, D].
+    """
+
+    def init(key, image):
+        keys = jax.random.split(key, num_networks)
+        return jax.vmap(lambda key: network.init(key, image))(keys)
+
+    def apply(variables, image, train, frozen=(), between=None):
+        def one(own):
+            return network.apply(own, image, train, frozen, between)
+
+        return over_experts(one, over)(variables._replace(memory=()))
+
+    return Network(init, apply)
+
+
+def many_headed(
+    network: Network, objective: HeadsObjective, mixing: Mixing | None = None
+) -> Method:
+    """Train all heads of a network through one objective; predict the mean of their logits."""
+    heads = predict_with(network)
+    trained = classifier(network, objective, mixing)
+    return trained._replace(predict=lambda *args: heads(*args).mean(0), heads=heads)
+
+
+def through(network: Network, loss: HeadsLoss, settings, info) -> Method:
+    """Train a network of several heads through a loss of all their logits.
+
+    Args:
+      network: its logits are f32[K, B, C].
+      loss: of a method that brings its own; the mean over examples is minimised.
+      settings: its mixing is applied to the images of all heads alike.
+      info: of the training set.
+
+    Raises:
+      UserError: if the config asks for another loss, or for weights.
+    """
+    needs.defaults(settings, "loss", "reweight", because="has a loss of its own")
+
+    def objective(logits, label, key, progress):
+        del key, progress
+        values = loss(logits, label)
+        return values, jnp.ones_like(values)
+
+    mixing = choose(MIXINGS, "mixing", **settings.mixing)(info.class_counts)
+    return many_headed(network, objective, mixing)
+
+
+def shifted(by: np.ndarray, over_heads: Callable) -> HeadsLoss:
+    """The sum or mean over heads of CE(z_k + by_k).
+
+    Args:
+      by: [K, C].
+      over_heads: jnp.sum or jnp.mean.
+    """
+
+    def loss(logits, label):
+        moved = logits + jnp.asarray(by, logits.dtype)[:, None]
+        return over_heads(nll_of_heads(moved, label), axis=0)
+
+    return loss
+
+
+def log_shares(shares: np.ndarray) -> np.ndarray:
+    """log(p_c + 1e-9), f64[C], of the shares of classes; the 1e-9 is SADE's and BalPoE's code's."""
+    return np.log(shares + 1e-9)
+
+
+# Cross-entropy of each head: f32[K, B, C], i32[B] -> f32[K, B].
+nll_of_heads = jax.vmap(nll, (0, None))

@@ -1,0 +1,213 @@
+"""RIDE: diverse heads on one trunk, and a router that calls as many as an image needs.
+
+Wang, Lian, Miao, Liu and Yu, "Long-tailed Recognition by Routing Diverse Distribution-Aware
+Experts", ICLR 2021. Their experts are heads here: branches of one network, trained on the same
+batches. Phase one trains them, each through the loss of the config (LDAM-DRW by default), and
+drives them apart; then everything is frozen, and gates learn which images need another branch. The
+distilled variant first trains a teacher of six heads. Where paper and code differ we follow the
+code: diversity is from the heads' mean instead of between pairs, temperatures are divided by their
+largest, and the teacher teaches the mean of the heads.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ltjax import phases
+from ltjax.axes import DATA
+from ltjax.config.choices import choose, only_with, within
+from ltjax.learner import Method, Variables
+from ltjax.losses.classification import divergence
+from ltjax.losses.mixing import MIXINGS
+from ltjax.methods.parts import requirements as needs
+from ltjax.methods.parts.several_heads import BRANCHED_GROUPS, HeadsObjective, branched, many_headed
+from ltjax.methods.ride.routing import multiply_adds, routed
+from ltjax.models import Network, cost
+from ltjax.objective import Objective, objective
+
+_DISTILLING = ("teacher_heads", "distill_weight", "distill_temperature")
+_ROUTING = ("routing_epochs", "routing_lr", "top_k")
+
+
+def recipe(
+    settings,
+    info,
+    *,
+    num_heads: int = 3,
+    reduced: bool = True,
+    diversity: float = 0.45,
+    gamma: float = 0.05,
+    start: float = 0.8,
+    distill: bool = False,
+    teacher_heads: int = 6,
+    distill_weight: float = 1.0,
+    distill_temperature: float = 1.5,
+    routing: bool = True,
+    routing_epochs: float = 5.0,
+    routing_lr: float = 0.01,
+    top_k: int = 30,
+) -> tuple[phases.Phase, ...]:
+    """Diverse heads on one trunk, and a router.
+
+    Wang et al. (RIDE), ICLR 2021. Defaults are those of the authors' code on CIFAR-100-LT.
+
+    Args:
+      settings: of phase one, and of the teacher.
+      info: of the training set.
+      num_heads: K.
+      reduced: branches are three quarters as wide as the network's stages.
+      diversity: weight of the divergence from the heads' mean, 0.2 on ImageNet-LT; 0 trains the
+        mean of the logits instead, the authors' collaborative ablation.
+      gamma: how far temperatures follow class sizes, 0.02 on ImageNet-LT; see `temperatures`.
+      start: of training, from where on temperatures differ; that of the re-weighting is its own.
+      distill: train a teacher first, then learn from it too.
+      teacher_heads: of it.
+      distill_weight: of what it teaches.
+      distill_temperature: of both softmaxes in that.
+      routing: train a router after that.
+      routing_epochs: of that, on top of config.num_epochs; the authors' 5 whatever that is, as
+        gates need their hundred steps.
+      routing_lr: its highest learning rate.
+      top_k: how many of an image's largest logits a gate sees, of as many as there are; 50 for
+        ResNeXt-50 on ImageNet-LT.
+    """
+    within("config.method.num_heads", num_heads, at_least=2 if routing else 1)
+    within("config.method.teacher_heads", teacher_heads, at_least=1)
+    within("config.method.diversity", diversity, at_least=0)
+    within("config.method.gamma", gamma, at_least=0, below=1)
+    within("config.method.start", start, at_least=0, below=1)
+    within("config.method.distill_weight", distill_weight, at_least=0)
+    within("config.method.distill_temperature", distill_temperature, above=0)
+    within("config.method.top_k", top_k, at_least=1)
+    within("config.method.routing_epochs", routing_epochs, above=0)
+    within("config.method.routing_lr", routing_lr, above=0)
+    only_with("config.method.distill", distill, settings.method, *_DISTILLING)
+    only_with("config.method.routing", routing, settings.method, *_ROUTING)
+    only_with("config.method.diversity", diversity, settings.method, "gamma", "start")
+    if distill:
+        needs.defaults(
+            settings, "mixing", because="with distill=True has a teacher of whole images"
+        )
+    network = functools.partial(branched, settings, info, reduced=reduced)
+    base = objective(settings, info.class_counts)
+    aim = diverse(base, temperatures(info.class_counts, gamma), diversity, start)
+    mixing = choose(MIXINGS, "mixing", **settings.mixing)(info.class_counts)
+    train = functools.partial(phases.phase, settings, info, num_experts=settings.num_experts)
+
+    student = network(num_heads)
+    if distill:
+        teacher = network(teacher_heads)
+        taught = distilled(student, teacher, aim, distill_weight, distill_temperature)
+        first = (
+            train(many_headed(teacher, aim), name="teacher"),
+            train(taught, begin=with_teacher),
+        )
+    else:
+        first = (train(many_headed(student, aim, mixing)),)
+    if not routing:
+        return first
+    top_k = min(top_k, info.num_classes)
+    to_count = functools.partial(branched, cost.countable(settings), info)
+    counts = multiply_adds([to_count(k + 1, reduced) for k in range(num_heads)], info, top_k)
+    method = routed(student, num_heads, top_k, counts)
+    second = _second(settings, info, routing_epochs, routing_lr)
+    begin = phases.keep(*BRANCHED_GROUPS)
+    return *first, phases.phase(second, info, method, settings.num_experts, "routing", begin)
+
+
+def temperatures(class_counts: np.ndarray, gamma: float) -> np.ndarray:
+    """tau_c = q_c / max_j q_j, q_c = gamma C n_c / N + 1 - gamma; f64[C] in (0, 1].
+
+    As in the code of Wang et al., ICLR 2021; the paper subtracts max_j q_j - 1 instead of dividing.
+    """
+    counts = np.asarray(class_counts, np.float64)
+    q = gamma * len(counts) * counts / counts.sum() + 1 - gamma
+    return q / q.max()
+
+
+def diverse(base: Objective, late: np.ndarray, diversity: float, start: float) -> HeadsObjective:
+    """The sum over heads of L(z_k, y) - diversity mean(tau)^2 KL_k.
+
+    KL_k is that of softmax(m / tau) from softmax(z_k / tau), with m the mean of the heads' logits,
+    without gradient; tau_c divides the logits of class c. Without diversity, K L(m, y), with
+    gradients to all heads. As in the code of Wang et al., ICLR 2021.
+
+    Args:
+      base: L, of one head. Where it divides by a sum of weights, only L does.
+      late: tau from `start` of training on, f64[C]; before, it is 1.
+      diversity: the authors' -lambda.
+      start: in [0, 1).
+    """
+
+    def collaborative(logits, label, key, progress):
+        values, weights = base(logits.mean(0), label, key, progress)
+        return len(logits) * values, weights
+
+    def values_and_weights(logits, label, key, progress):
+        keys = jax.random.split(key, len(logits))
+        values, weights = jax.vmap(base, (0, None, 0, None))(logits, label, keys, progress)
+        # The divergence is a mean over examples. Weights have no gradient, so that their mean over
+        # devices needs no care.
+        weights /= lax.pmean(weights.mean(-1, keepdims=True), DATA)
+        tau = jnp.where(progress >= start, jnp.asarray(late, logits.dtype), 1)
+        mean = lax.stop_gradient(logits.mean(0))
+        apart = jnp.mean(tau) ** 2 * divergence(mean / tau, logits / tau)  # [K, B]
+        values = (values * weights - diversity * apart).sum(0)
+        return values, jnp.ones_like(values)
+
+    return values_and_weights if diversity else collaborative
+
+
+def distilled(
+    network: Network, teacher: Network, aim: HeadsObjective, weight: float, temperature: float
+) -> Method:
+    """K [aim + weight t^2 KL(softmax(z_T / t) | softmax(m / t))], m and z_T means over heads.
+
+    The factor K is the authors' code: it adds both terms once for each head. Memory is
+    {"teacher": Variables without memory}, of which `with_teacher` makes the beginning.
+    """
+
+    def init(key, batch):
+        key, teacher_key = jax.random.split(key)
+        variables = many_headed(network, aim).init(key, batch)
+        params, stats = teacher.init(teacher_key, batch["image"])
+        return variables._replace(memory={"teacher": Variables(params, stats)})
+
+    def loss(variables, batch, key, progress):
+        (taught, _), _ = teacher.apply(variables.memory["teacher"], batch["image"], train=False)
+
+        def with_lesson(logits, label, key, progress):
+            values, weights = aim(logits, label, key, progress)
+            apart = divergence(taught.mean(0) / temperature, logits.mean(0) / temperature)
+            lesson = weight * temperature**2 * apart
+            lesson *= lax.pmean(weights.mean(), DATA) / weights  # a mean over examples
+            return len(logits) * (values + lesson), weights
+
+        return many_headed(network, with_lesson).loss(variables, batch, key, progress)
+
+    return many_headed(network, aim)._replace(init=init, loss=loss)
+
+
+def with_teacher(state, previous):
+    """Begin with the previous phase's network as the teacher; all else is fresh."""
+    memory = {"teacher": previous._replace(memory=())}
+    return state._replace(variables=state.variables._replace(memory=memory))
+
+
+def _second(settings, info, num_epochs, lr):
+    """The settings of the router's phase: batches four times as large, 512 in the authors' code."""
+    larger = 4 * settings.batch_size
+    return dataclasses.replace(
+        settings,
+        batch_size=larger if larger <= len(info.labels) else settings.batch_size,
+        sampler={"name": "class_cycle"},
+        num_epochs=num_epochs,
+        schedule={"name": "cosine", "lr": lr, "ahead": False},
+        optimizer=dataclasses.replace(
+            settings.optimizer, momentum=0.9, nesterov=True, weight_decay=5e-4
+        ),
+    )

@@ -1,0 +1,155 @@
+"""What is known of a run, as plain values and in single lines; `tables.py` shows the whole."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+import re
+import statistics
+
+import jax
+import jax.numpy as jnp
+
+from ltjax import __version__
+from ltjax import runtime as memory
+from ltjax.config.settings import Settings, as_dict, own_choices
+from ltjax.data.datasets import Splits
+from ltjax.methods.parts.sharing import shares
+from ltjax.models import cost
+from ltjax.models.layers import described
+from ltjax.phases import Phase, steps_per_epoch
+
+
+def describe(
+    settings: Settings,
+    splits: Splits,
+    recipe: tuple[Phase, ...],
+    results: dict[str, dict],
+    seconds: float,
+    rates: list[float],
+) -> dict:
+    """All that is known of a finished run, as plain Python values.
+
+    Args:
+      settings: of the run.
+      splits: its data.
+      recipe: its phases, made of ltjax.models.cost.countable settings.
+      results: of the last state, as ltjax.run.loop.Loop.evaluate gives them.
+      seconds: of training: compiling, evaluating and saving on the way included.
+      rates: images per second in training, summed over experts, one number a line of the log.
+    """
+    train = splits.manifest["train"]
+    steps = sum(phase.num_steps for phase in recipe)
+    return {
+        "title": (
+            f"{data_title(as_dict(settings))}: {_title(settings, recipe)}, seed {settings.seed}"
+        ),
+        "config": as_dict(settings),
+        "adapted": _adapted(recipe),
+        "data": {
+            "rule": train["rule"],
+            "sha256": train["sha256"],
+            "training_images": len(splits.train.label),
+            "class_counts": splits.class_counts.tolist(),
+            "class_names": list(splits.class_names),
+        },
+        "splits": results,
+        "steps": steps,
+        "epochs": sum(
+            phase.num_steps / steps_per_epoch(len(splits.train.label), phase) for phase in recipe
+        ),
+        "cost": {
+            **_network_cost(splits, recipe[-1]),
+            "train_seconds": seconds,
+            "train_images_per_second": statistics.median(rates) if rates else None,
+            "eval_images_per_second": results["test"]["images_per_second"],
+            "peak_bytes": memory.peak(),
+        },
+        "device": device(),
+        "convolutions": described(settings.compute),
+        "versions": {
+            "ltjax": __version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("jax", "flax", "optax")},
+        },
+    }
+
+
+def data_title(config: dict) -> str:
+    """The data set of a config, and its tail."""
+    data = config["data"]
+    return (
+        f"{data['name']}, {data['imbalance']}, imbalance factor {data['imbalance_factor']:g}, "
+        f"selection seed {data['seed']}"
+    )
+
+
+def headline(settings: Settings, splits: Splits, recipe: tuple[Phase, ...]) -> str:
+    """What is about to be trained, in three lines."""
+    counts = splits.class_counts
+    steps = sum(phase.num_steps for phase in recipe)
+    return (
+        f"{_title(settings, recipe)} on {settings.data.name}: {counts.sum():,} images, "
+        f"{counts.max()} to {counts.min()} a class\n"
+        f"{steps:,} steps of {settings.batch_size} images an expert on {device()}\n"
+        f"convolutions: {described(settings.compute)}"
+    )
+
+
+def one_line(split: str, result: dict) -> str:
+    """An evaluation in a line."""
+    experts = " ".join(f"{100 * one['accuracy']:.2f}" for one in result["experts"])
+    return f"{split} accuracy {100 * result['average']['accuracy']:.2f} (experts {experts})"
+
+
+def for_log(split: str, result: dict) -> dict:
+    """An evaluation as an event of the log; groups without classes are left out."""
+    names = ("accuracy", "many", "medium", "few", "nll", "ece")
+    average = {f"{split}/{name}": result["average"][name] for name in names}
+    experts = [one["accuracy"] for one in result["experts"]]
+    return {k: v for k, v in average.items() if v is not None} | {f"{split}/experts": experts}
+
+
+def _title(settings: Settings, recipe: tuple[Phase, ...]) -> str:
+    n, network = recipe[-1].num_experts, settings.network["name"]
+    shared = " and ".join(shares(settings.share))
+    if n > 1:
+        experts = f"{n} experts of the same {shared}" if shared else f"{n} independent experts"
+    else:
+        experts = "one expert" if settings.num_experts == 1 else f"{settings.num_experts} networks"
+    adapted = ", adapted to the test images (without their labels)" if _adapted(recipe) else ""
+    own = own_choices(as_dict(settings))
+    options = ", ".join(f"{field}={value}" for field, value in own.items())
+    method = settings.method["name"] + (f" ({options})" if options else "")
+    return f"{method}, {experts}, {network}{adapted}"
+
+
+def _adapted(recipe: tuple[Phase, ...]) -> bool:
+    return any(phase.source == "test" for phase in recipe)
+
+
+def _network_cost(splits: Splits, phase: Phase) -> dict:
+    image = jax.ShapeDtypeStruct((1, *splits.train.image.shape[1:]), jnp.uint8)
+    batch = {"image": image, "label": jax.ShapeDtypeStruct((1,), jnp.int32)}
+    state = jax.eval_shape(phase.learner.init, jax.random.key(0), batch)
+    parameters = cost.parameters(state.variables.params)
+    multiply_adds = cost.multiply_adds(phase.learner.predict, state, batch)
+    return {
+        "parameters_per_expert": parameters,
+        "parameters": parameters * phase.num_experts,
+        "multiply_adds_per_expert": multiply_adds,
+        "multiply_adds": multiply_adds * phase.num_experts,
+    }
+
+
+def device() -> str:
+    """The devices at hand, in words."""
+    devices = jax.devices()
+    if devices[0].platform != "cpu":
+        return f"{len(devices)} x {devices[0].device_kind}"
+    info = pathlib.Path("/proc/cpuinfo")
+    text = info.read_text() if info.exists() else ""
+    model = re.search(r"model name\s*: (.*)", text)
+    width = next((name for name in ("avx512f", "avx2") if name in text), platform.machine())
+    name = f"{model[1]} with {width}" if model else width
+    return f"{len(devices)} CPU device, {os.cpu_count()} cores, {name}"

@@ -1,0 +1,1 @@
+"""The life of a run: its loop, folder, checkpoints and console."""

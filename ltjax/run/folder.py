@@ -1,0 +1,158 @@
+"""The folder of a run: whose it is, and the log in it. Only process 0 writes."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+import jax
+from tensorboardX import SummaryWriter
+
+from ltjax.config.settings import Settings, as_dict, differences
+from ltjax.errors import UserError
+
+CONFIG, LOG, REPORT, LOCK = "config.json", "log.jsonl", "report.json", ".lock"
+
+
+def default(config: Mapping[str, Any], what: str) -> pathlib.Path:
+    """runs/<data>-<what>-<hash of what decides the result>: the same config, the same folder."""
+    decisive = differences({}, config)
+    text = json.dumps(decisive, sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return pathlib.Path("runs") / f"{config['data']['name']}-{what}-{digest}"
+
+
+@contextlib.contextmanager
+def claimed(folder: pathlib.Path, settings: Settings) -> Iterator[None]:
+    """Make the folder of a run, or check that it is this run's, and keep other runs out of it.
+
+    Raises:
+      UserError: if the folder belongs to another config or to something else, is not usable, or
+        another run is at work in it.
+    """
+    if "://" in str(folder) or ":/" in str(folder):
+        raise UserError(f"{folder} is not a local folder; give another --workdir.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_or_begin(folder, as_dict(settings))
+        lock = (folder / LOCK).open("a") if jax.process_index() == 0 else None
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:  # not to be read or written; not JSON, not text
+        raise UserError(f"{folder} cannot be used ({error}); give another --workdir.") from error
+    with lock or contextlib.nullcontext():
+        if lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given up when the process ends
+            except OSError as error:
+                raise UserError(
+                    f"Another process is at work in {folder}; wait for it, or give another "
+                    f"--workdir."
+                ) from error
+        yield
+
+
+def write(path: pathlib.Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never half."""
+    if jax.process_index() == 0:
+        _write_whole(path, text)
+
+
+def save_json(path: pathlib.Path, value: Any) -> None:
+    """Write a value as JSON."""
+    write(path, json.dumps(value, indent=2) + "\n")
+
+
+def load_json(path: pathlib.Path) -> Any:
+    """What save_json wrote, or None if there is nothing."""
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+class Log:
+    """What happened, one JSON object a line, and the numbers among it as TensorBoard events.
+
+    Each line has 'number' (grows with the run), 'phase', 'step' and 'epoch'; a list holds one
+    number an expert.
+    """
+
+    def __init__(self, folder: pathlib.Path, number: int):
+        """Go on after `number`; what a killed run wrote later is dropped, it happens again."""
+        self._active = jax.process_index() == 0
+        if not self._active:
+            return
+        self._path = folder / LOG
+        events = _events(self._path.read_text()) if self._path.exists() else []
+        kept = [event for event in events if event["number"] <= number]
+        _write_whole(self._path, "".join(json.dumps(event) + "\n" for event in kept))
+        self._lines = self._path.open("a")
+        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=number + 1)
+
+    def write(self, number: int, **event: Any) -> None:
+        """Add one event."""
+        if not self._active:
+            return
+        self._lines.write(json.dumps({"number": number, **event}) + "\n")
+        self._lines.flush()
+        for name, value in event.items():
+            for tag, scalar in _scalars(name, value):
+                self._events.add_scalar(tag, scalar, number)
+
+    def flush(self) -> None:
+        """Hand everything to the system: a resumed run writes only what follows."""
+        if self._active:
+            self._events.flush()
+
+    def read(self) -> list[dict]:
+        """All events so far; none but on process 0."""
+        return _events(self._path.read_text()) if self._active else []
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(
+        self, kind: type | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._active:
+            self._lines.close()
+            self._events.close()
+
+
+def _events(text):
+    """The events of a log; a last line that was cut off is left out."""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _scalars(name, value):
+    if isinstance(value, list):
+        return [(f"{name}/expert{i + 1}", x) for i, x in enumerate(value)]
+    return [(name, value)] if isinstance(value, float) else []
+
+
+def _check_or_begin(folder, ours):
+    if not (folder / CONFIG).exists():
+        if any(path.name != LOCK for path in folder.iterdir()):
+            raise UserError(
+                f"{folder} holds files that are not a run of ltjax; give another --workdir."
+            )
+        save_json(folder / CONFIG, ours)
+        return
+    theirs = load_json(folder / CONFIG)
+    if not isinstance(theirs, dict):
+        raise UserError(f"{folder / CONFIG} is not that of a run; give another --workdir.")
+    changed = differences(theirs, ours)
+    if changed:
+        fields = "; ".join(f"{name} was {old}, is {new}" for name, (old, new) in changed.items())
+        raise UserError(
+            f"{folder} holds a run of another config ({fields}). Undo that, or give another "
+            f"--workdir."
+        )
+
+
+def _write_whole(path, text):
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text)
+    part.replace(path)

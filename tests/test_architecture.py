@@ -1,0 +1,100 @@
+"""The house: a file imports only from floors below it, and some packages have one door."""
+
+import ast
+
+import pytest
+from conftest import ROOT
+
+FLOORS = [
+    ["main", "bench"],
+    ["catalogue", "compare.sweep"],
+    ["train", "compare"],
+    ["run.loop"],
+    ["report", "evaluation.evaluate", "run.checkpoint", "run.folder", "run.console", "run.signals"],
+    ["methods"],
+    ["phases"],
+    ["losses.mixing"],
+    ["experts", "mesh", "run", "data.feeds", "augmentation.augments", "models.cost", "objective"],
+    ["learner", "optim", "models", "data.datasets"],
+    ["data.builders", "augmentation.policies"],
+    ["data.splits", "data.sampling", "data.images", "losses.classification", "evaluation"],
+    ["losses.reweighting", "data.sampling_cycles", "config.settings"],
+    ["config", "axes", "kernels", "runtime", "compilation", "presets", "augmentation", "data.rng"],
+    ["errors"],
+]
+
+# package -> the files that may name it
+DOORS = {
+    "flax": ["models"],
+    "orbax": ["run.checkpoint"],
+    "PartitionSpec": ["mesh"],
+    "absl": ["main"],
+    "ml_collections": ["main"],
+    "tensorboardX": ["run.folder"],
+    "rich": ["run", "report", "train", "bench", "catalogue", "compare"],
+    "tensorflow_datasets": ["data.builders", "data.datasets"],
+    "tensorflow": [],
+}
+
+
+def modules():
+    for path in sorted((ROOT / "ltjax").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT / "ltjax").with_suffix("").parts)
+        yield name.removesuffix(".__init__"), path
+
+
+def floor(module):
+    """The floor of the longest name that a module's begins with."""
+    found = {
+        name: number
+        for number, names in enumerate(FLOORS)
+        for name in names
+        if module == name or module.startswith(f"{name}.")
+    }
+    if found:
+        return found[max(found, key=len)]
+    raise AssertionError(
+        f"ltjax.{module} is on no floor; give it one in tests/test_architecture.py"
+    )
+
+
+def imports(path):
+    """(what a file imports, as dotted names)."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+MODULES = {name: path for name, path in modules() if path.read_text().count("\n") > 1}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_file_imports_only_from_floors_below(module):
+    for name in imports(MODULES[module]):
+        if not name.startswith("ltjax.") or name == "ltjax.__version__":
+            continue
+        known = [other for other in MODULES if f"{name}.".startswith(f"ltjax.{other}.")]
+        other = max(known, key=len)
+        same_package = module.split(".")[0] == other.split(".")[0] in ("methods", "models", "bench")
+        assert same_package or floor(other) > floor(module), f"ltjax.{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_package_has_one_door(module):
+    for name in imports(MODULES[module]):
+        for package, doors in DOORS.items():
+            if package in name.split("."):
+                inside = any(module == door or module.startswith(f"{door}.") for door in doors)
+                assert inside, f"ltjax.{module} imports {name}; only {doors} may"
+
+
+def test_configs_import_nothing_from_the_library():
+    for path in (ROOT / "configs").glob("*.py"):
+        assert not [name for name in imports(path) if name.startswith("ltjax")], path
+
+
+def test_no_file_is_longer_than_300_lines():
+    long = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
+    assert max(long.values()) <= 300, {k: v for k, v in long.items() if v > 300}
