@@ -15,7 +15,7 @@ import sys
 import jax
 import numpy as np
 
-from ltjax.bench import jax_step as ours
+from ltjax.bench import jax_step
 from ltjax.config.choices import choose
 from ltjax.config.settings import settings_from
 from ltjax.data.feeds import MAIN, resident
@@ -71,7 +71,7 @@ class Experts:
     """Three experts at their beginning, and what training makes of them."""
 
     def __init__(self, batch_size: int):
-        self._batch_size, self._images = batch_size, ours.random_images()
+        self._batch_size, self._images = batch_size, jax_step.random_images()
         self._start = None
 
     def trained(self, device, calls=(1,), **compute) -> list[tuple]:
@@ -87,7 +87,7 @@ class Experts:
             }
         )
         images = self._images
-        info = Info(ours.DATASET, images.image.shape[1:], images.label, ours.CLASS_COUNTS)
+        info = Info(jax_step.DATASET, images.image.shape[1:], images.label, jax_step.CLASS_COUNTS)
         (phase,) = choose(METHODS, "method", **settings.method)(settings, info)
         mesh = mesh_for(NUM_EXPERTS, [device])
         feed = resident(images, {MAIN: phase.draw}, 0, 0, NUM_EXPERTS)
@@ -98,7 +98,7 @@ class Experts:
         state = jax.device_put(self._start, device, may_alias=False)
         arrays, done, results = place(feed.arrays, mesh, WHOLE), 0, []
         for count in calls:
-            requests = place(feed.requests(done, count), mesh, REQUESTS)
+            requests = place(feed.host_batches(done, count), mesh, REQUESTS)
             state, metrics = many.update(state, arrays, requests)
             results.append(fetch((metrics["loss"], state.variables.stats, state.opt_state)))
             done += count

@@ -15,7 +15,7 @@ import tempfile
 import jax
 from jax.profiler import ProfileData
 
-from ltjax.bench import jax_step as ours
+from ltjax.bench import jax_step
 from ltjax.config.settings import CONVOLUTIONS, DTYPES, settings_from
 from ltjax.experts import best_over
 
@@ -44,7 +44,7 @@ def main() -> None:
             "compute": compute,
         }
     )
-    step = ours.Step(settings, ours.random_images())
+    step = jax_step.Step(settings, jax_step.random_images())
     losses = step.losses()
     next(losses)
     with tempfile.TemporaryDirectory() as folder:

@@ -18,13 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ltjax import mesh, optim
-from ltjax import runtime as memory
-from ltjax.bench import jax_step as ours
+from ltjax import mesh, optim, runtime
+from ltjax.bench import jax_step
 from ltjax.config.settings import settings_from
 from ltjax.data.feeds import MAIN, resident
 from ltjax.experts import seeded_keys
-from ltjax.learner import Method, Step
+from ltjax.learner import LossOutput, Method
 from ltjax.methods.classifier import method_for
 from ltjax.objective import objective
 from ltjax.phases import Info, on_images, phase
@@ -38,7 +37,7 @@ def main() -> None:
     parser.add_argument("--network", default="resnet32")
     parser.add_argument("--rounds", type=int, default=20)
     args = parser.parse_args()
-    memory.keep()
+    runtime.keep_freed_memory()
     settings = settings_from(
         {
             "data": {"name": "cifar100"},
@@ -47,8 +46,8 @@ def main() -> None:
             "batch_size": args.batch_size,
         }
     )
-    images = ours.random_images()
-    whole = ours.Step(settings, images).losses()
+    images = jax_step.random_images()
+    whole = jax_step.Step(settings, images).losses()
     todo = {"whole": lambda: next(whole)} | parts(settings, images)
     seconds = {name: [] for name in todo}
     for round_number in range(args.rounds + 2):
@@ -66,13 +65,13 @@ def main() -> None:
 
 def parts(settings, images) -> dict:
     """{what: a function that does it once}."""
-    info = Info(ours.DATASET, images.image.shape[1:], images.label, ours.CLASS_COUNTS)
+    info = Info(jax_step.DATASET, images.image.shape[1:], images.label, jax_step.CLASS_COUNTS)
     num_experts, size = settings.num_experts, settings.batch_size
     seen = {}
 
     def look(variables, batch, key, progress):
         seen["image"] = batch["image"]
-        return Step(None, None, None, None, {})
+        return LossOutput(None, None, None, None, {})
 
     reader = on_images(Method(None, look, None), info, settings)
     draw = phase(settings, info, reader, num_experts).draw
@@ -82,7 +81,7 @@ def parts(settings, images) -> dict:
     numbers = iter(range(10**9))
 
     def host():
-        return mesh.place(feed.requests(next(numbers), 1), on, mesh.REQUESTS)
+        return mesh.place(feed.host_batches(next(numbers), 1), on, mesh.REQUESTS)
 
     def read(keys, arrays, request):
         def of_one(key, request):

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ltjax.data.datasets import DATASETS
 from ltjax.presets import PRESETS
-from ltjax.train import SET_IN, TABLES
+from ltjax.train import DEFERRABLE, TABLES
 
 SOURCE = re.compile(r"[A-Z][\w-]+ (?:et al\.|and [A-Z][\w-]+)[^:;]*?\b(?:19|20)\d\d")
 
@@ -22,7 +22,7 @@ def rows() -> Iterator[tuple[str, str, str]]:
             is_preset = field == "method" and name in PRESETS
             text = PRESETS[name].about if is_preset else about(row)
             if row not in described:  # several names may stand for one row: options are said once
-                text += options(row, ("start=0.0",) if field in SET_IN else ())
+                text += options(row, ("start=0.0",) if field in DEFERRABLE else ())
             described.add(row)
             yield field, name, text
     for name, dataset in DATASETS.items():

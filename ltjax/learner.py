@@ -28,7 +28,7 @@ class Variables(NamedTuple):
     memory: PyTree = ()  # the method's own arrays: class counts, centroids, teachers, ...
 
 
-class Step(NamedTuple):
+class LossOutput(NamedTuple):
     """What a method's loss returns."""
 
     values: jax.Array  # f32[B], one loss per example
@@ -38,7 +38,7 @@ class Step(NamedTuple):
     metrics: dict[str, jax.Array]  # each f32[B] or f32[]
 
 
-def keep(memory: PyTree, evaluation: dict) -> PyTree:
+def unchanged(memory: PyTree, evaluation: dict) -> PyTree:
     """The `after_eval` of methods that learn nothing from an evaluation."""
     del evaluation
     return memory
@@ -52,11 +52,13 @@ class Method(NamedTuple):
     """
 
     init: Callable[[jax.Array, Batch], Variables]  # (key, batch); every leaf in its final shape
-    loss: Callable[[Variables, Batch, jax.Array, jax.Array], Step]  # (.., key, progress in [0, 1])
+    loss: Callable[
+        [Variables, Batch, jax.Array, jax.Array], LossOutput
+    ]  # (.., key, progress in [0, 1])
     predict: Callable[[Variables, Batch], jax.Array]  # logits f32[B, C]
     # (memory, evaluation of the held-out part), on the host; what metrics.summary says, and under
     # 'own' the numbers of this expert. Without a held-out part it is never called.
-    after_eval: Callable[[PyTree, dict], PyTree] = keep
+    after_eval: Callable[[PyTree, dict], PyTree] = unchanged
     frozen: tuple[str, ...] = ()  # groups of params that stay as they are, statistics included
     # Of a network with several heads: what each of them alone says, logits f32[K, B, C].
     heads: Callable[[Variables, Batch], jax.Array] | None = None

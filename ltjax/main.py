@@ -73,9 +73,9 @@ def main(argv: list[str]) -> int:
         return _fail("--coordinator, --num_processes and --process_id go together; give all three.")
     if _PRINT_CONFIG.value:
         return _print(config)
-    from ltjax import runtime as memory
+    from ltjax import runtime
 
-    memory.keep()
+    runtime.keep_freed_memory()
     together = _DISTRIBUTED.value or None not in by_hand
     if together:
         try:

@@ -111,7 +111,7 @@ def sharded(many: Learner, mesh: Mesh, load: Callable = lambda arrays, request: 
         return state, last | {"loss": jnp.where(jnp.isfinite(losses).all(0), last["loss"], jnp.nan)}
 
     return Sharded(
-        init=once(many.init, mesh),
+        init=jit_once(many.init, mesh),
         update=jax.jit(
             over_mesh(update, mesh, (EXPERTS, WHOLE, REQUESTS), (EXPERTS, EXPERTS)),
             donate_argnums=0,
@@ -121,7 +121,7 @@ def sharded(many: Learner, mesh: Mesh, load: Callable = lambda arrays, request: 
     )
 
 
-def once(f: Callable, mesh: Mesh) -> Callable:
+def jit_once(f: Callable, mesh: Mesh) -> Callable:
     """f, which runs once and returns leaves [E, ...], compiled with little effort for a mesh."""
     is_cpu = mesh.devices.flat[0].platform == "cpu"
     return jax.jit(
@@ -167,7 +167,7 @@ def fetch(tree: PyTree) -> PyTree:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def zero_first(f: Callable[[], None]) -> None:
+def process_zero_first(f: Callable[[], None]) -> None:
     """Let process 0 call f, then the others: what it wrote is there when they look.
 
     Raises:

@@ -13,7 +13,7 @@ from ltjax.errors import UserError
 from ltjax.losses.classification import LOSSES, cross_entropy
 from ltjax.losses.reweighting import REWEIGHTINGS
 
-# (logits f32[B, C], label i32[B], key, progress) -> (values f32[B], weights f32[B]), as in Step
+# (logits f32[B, C], label i32[B], key, progress) -> (values f32[B], weights f32[B])
 Objective = Callable[..., tuple[jax.Array, jax.Array]]
 
 

@@ -62,7 +62,7 @@ def fresh(state: TrainState, previous: Variables | None) -> TrainState:
     return state
 
 
-def keep(*groups: str) -> Begin:
+def start_from(*groups: str) -> Begin:
     """Begin with these groups of the previous phase, params and statistics; all else is fresh."""
 
     def begin(state, previous):
@@ -76,10 +76,7 @@ def keep(*groups: str) -> Begin:
     return begin
 
 
-go_on = keep("backbone", "head")
-
-
-def carry_on(state: TrainState, previous: Variables) -> TrainState:
+def start_from_all(state: TrainState, previous: Variables) -> TrainState:
     """Begin with all variables of the previous phase, its memory too; time begins anew."""
     return state._replace(variables=previous)
 
@@ -96,7 +93,9 @@ class Phase(NamedTuple):
     streams: Mapping[str, Draw] = MappingProxyType({})  # further ones, nested in the batch
     begin: Begin = fresh
     source: str = "train"  # what is drawn from; or "validation"; or "test", whose labels are hidden
-    prepares: bool = False  # what it predicts on the way is of no interest, and not evaluated
+    skip_evaluation: bool = (
+        False  # what it predicts on the way is of no interest, and not evaluated
+    )
 
 
 def steps_per_epoch(num_images: int, batch: Settings | Phase) -> int:
@@ -190,9 +189,9 @@ def passes(
         num_steps=times * per_pass,
         batch_size=settings.batch_size,
         draw=sampling.in_order(size, settings.batch_size),
-        begin=go_on,
+        begin=start_from("backbone", "head"),
         source=source,
-        prepares=True,
+        skip_evaluation=True,
     )
 
 

@@ -1,4 +1,4 @@
-"""Memory: keeping what the allocator has, and how much was used at most.
+"""The process and its machine: memory, the cache of compiled programs, and devices in words.
 
 On CPU, XLA asks for its temporary arrays anew in every step. glibc maps them afresh each time and
 gives them back, and the operating system clears some sixty thousand pages an expert and step: a
@@ -6,6 +6,11 @@ quarter of the time (benchmarks/README.md).
 """
 
 import ctypes
+import hashlib
+import os
+import pathlib
+import platform
+import re
 import sys
 
 import jax
@@ -14,7 +19,7 @@ import jax
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
-def keep() -> bool:
+def keep_freed_memory() -> bool:
     """Let glibc keep what this process frees, for the rest of its life.
 
     `python -m ltjax.main` does so; a library does not do it to others' processes. Call it before
@@ -33,7 +38,7 @@ def keep() -> bool:
     return all(mallopt(name, value) == 1 for name, value in settings.items())
 
 
-def peak() -> dict[str, int | None]:
+def peak_bytes() -> dict[str, int | None]:
     """Bytes used at most so far, None where that is not known.
 
     'process' is the resident memory of this process, 'device' that of the fullest local device.
@@ -45,6 +50,46 @@ def peak() -> dict[str, int | None]:
     return {"process": _resident(), "device": max(used, default=None)}
 
 
+def use_cache() -> pathlib.Path | None:
+    """Keep compiled programs in the user's cache folder, for this process and later ones.
+
+    The folder is ltjax/ under XDG_CACHE_HOME or ~/.cache, with one for each kind of CPU: programs
+    for one may not run on another. A cache that was set up already, by JAX_COMPILATION_CACHE_DIR,
+    is left as it is. Not used for programs of several CPU devices: XLA crashes when it runs these
+    from a cache (jaxlib 0.10.2).
+
+    Returns:
+      The folder; None where there is no cache of ours, or no folder that can be written to.
+    """
+    is_cpu = jax.default_backend() == "cpu"
+    if jax.config.jax_compilation_cache_dir or (is_cpu and jax.device_count() > 1):
+        return None
+    try:
+        root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        folder = pathlib.Path(root, "ltjax", _cpu())
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
+        return None
+    if not os.access(folder, os.W_OK):
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    return folder
+
+
+def device() -> str:
+    """The devices at hand, in words."""
+    devices = jax.devices()
+    if devices[0].platform != "cpu":
+        return f"{len(devices)} x {devices[0].device_kind}"
+    info = pathlib.Path("/proc/cpuinfo")
+    text = info.read_text() if info.exists() else ""
+    model = re.search(r"model name\s*: (.*)", text)
+    width = next((name for name in ("avx512f", "avx2") if name in text), platform.machine())
+    name = f"{model[1]} with {width}" if model else width
+    return f"{len(devices)} CPU device, {os.cpu_count()} cores, {name}"
+
+
 def _resident():
     if sys.platform == "win32":
         return None
@@ -52,3 +97,11 @@ def _resident():
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _cpu() -> str:
+    """A name for what this CPU can do."""
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()}-{hashlib.sha256(flags.encode()).hexdigest()[:8]}"

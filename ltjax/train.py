@@ -9,7 +9,6 @@ from rich.console import Console
 
 from ltjax import kernels
 from ltjax.augmentation.augments import AUGMENTS
-from ltjax.compilation import use_cache
 from ltjax.config.choices import choose, choose_with_start, pick
 from ltjax.config.settings import Settings, as_dict, settings_from
 from ltjax.data import datasets
@@ -17,7 +16,7 @@ from ltjax.data.sampling import SAMPLERS
 from ltjax.losses.classification import LOSSES
 from ltjax.losses.mixing import MIXINGS
 from ltjax.losses.reweighting import REWEIGHTINGS
-from ltjax.mesh import check_batch, mesh_for, zero_first
+from ltjax.mesh import check_batch, mesh_for, process_zero_first
 from ltjax.methods import METHODS
 from ltjax.methods.parts.sharing import sharing
 from ltjax.models import NETWORKS, cost
@@ -29,6 +28,7 @@ from ltjax.run import folder as rundir
 from ltjax.run.checkpoint import Checkpoints, Position
 from ltjax.run.console import own_console, say
 from ltjax.run.loop import Loop, Run, number
+from ltjax.runtime import use_cache
 
 TABLES = {
     "method": METHODS,
@@ -40,7 +40,7 @@ TABLES = {
     "reweight": REWEIGHTINGS,
     "mixing": MIXINGS,
 }
-SET_IN = ("sampler", "loss", "reweight")  # those that may do so late in a phase
+DEFERRABLE = ("sampler", "loss", "reweight")  # those that may do so late in a phase
 
 
 def run(config: Mapping[str, Any], workdir: str | None = None, brief: bool = False) -> dict:
@@ -53,7 +53,7 @@ def run(config: Mapping[str, Any], workdir: str | None = None, brief: bool = Fal
       brief: of a run that is complete already, say a line and not its tables.
 
     Compiled programs are kept in the user's cache folder, which sets options of JAX for the whole
-    process, unless config.compute.cache is False (ltjax.compilation).
+    process, unless config.compute.cache is False (ltjax.runtime).
 
     Returns:
       The report, as report.json in the folder has it; see ltjax.report.summary.describe.
@@ -80,7 +80,7 @@ def run(config: Mapping[str, Any], workdir: str | None = None, brief: bool = Fal
         info = info_of(splits)
         recipe = recipe_of(settings, info)
     with contextlib.ExitStack() as holding:
-        zero_first(lambda: holding.enter_context(rundir.claimed(folder, settings)))
+        process_zero_first(lambda: holding.enter_context(rundir.claimed(folder, settings)))
         if complete:
             result = rundir.load_json(folder / rundir.REPORT)
             if brief:
@@ -109,7 +109,9 @@ def checked(config: Mapping[str, Any]) -> Settings:
     """
     settings = settings_from(config)
     for field, table in TABLES.items():
-        (choose_with_start if field in SET_IN else choose)(table, field, **getattr(settings, field))
+        (choose_with_start if field in DEFERRABLE else choose)(
+            table, field, **getattr(settings, field)
+        )
     pick(datasets.DATASETS, settings.data.name, "config.data.name")
     return settings
 
@@ -150,7 +152,9 @@ def notes(settings: Settings) -> list[str]:
 
 def read(settings: Settings, console: Console) -> datasets.Splits:
     """The data of a run, prepared first where that can be done."""
-    zero_first(lambda: datasets.prepare(settings.data, tell=lambda text: say(console, text)))
+    process_zero_first(
+        lambda: datasets.prepare(settings.data, tell=lambda text: say(console, text))
+    )
     return datasets.load(settings.data)
 
 

@@ -19,7 +19,7 @@ FLOORS = [
     ["data.builders", "augmentation.policies"],
     ["data.splits", "data.sampling", "data.images", "losses.classification", "evaluation"],
     ["losses.reweighting", "data.sampling_cycles", "config.settings"],
-    ["config", "axes", "kernels", "runtime", "compilation", "presets", "augmentation", "data.rng"],
+    ["config", "axes", "kernels", "runtime", "presets", "augmentation", "data.rng"],
     ["errors"],
 ]
 

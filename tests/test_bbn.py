@@ -78,7 +78,7 @@ def toy_branches():
 
 @functools.cache
 def compiled_step():
-    """(variables, batch, alpha) -> (gradients of the mean loss, Step)."""
+    """(variables, batch, alpha) -> (gradients of the mean loss, LossOutput)."""
     branches, *_ = toy_branches()
 
     def step(variables, batch, alpha):

@@ -69,7 +69,7 @@ def test_a_step_moves_no_more_than_rounded_parameters_move_it():
     single roundings tells.
     """
     exact, ours = trainer("classifier", "float32"), trainer("classifier", "bfloat16")
-    request = exact.feed.request(0)
+    request = exact.feed.host_batch(0)
     state = exact.init()
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(x.dtype), state.variables.params)
     rounded = state._replace(variables=state.variables._replace(params=params))

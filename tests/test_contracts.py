@@ -89,7 +89,7 @@ def test_predictions_are_finite_deterministic_logits(phase):
 @every_phase
 def test_an_expert_learns_the_same_alone_as_in_company(phase):
     together, alone = trainer(phase, 4), trainer(phase, 1)
-    request = together.feed.request(0)
+    request = together.feed.host_batch(0)
     after, _ = together.update(together.init(), request)
     keys = seeded_keys(0, 0, 4)
     for i in range(4):
@@ -100,7 +100,7 @@ def test_an_expert_learns_the_same_alone_as_in_company(phase):
 @every_phase
 def test_another_experts_data_change_nothing_here(phase):
     ours = trainer(phase, 4)
-    request = ours.feed.request(0)
+    request = ours.feed.host_batch(0)
     size = len(ours.feed.arrays["label"])
     other = jax.tree.map(lambda index: (index + 7 * np.eye(4, dtype=int)[:, [3]]) % size, request)
     first, second = (numbers(ours.update(ours.init(), r)[0]) for r in (request, other))
@@ -114,7 +114,7 @@ def test_another_experts_data_change_nothing_here(phase):
 @pytest.mark.parametrize("shape", [(2, 4), pytest.param((4, 2), marks=pytest.mark.slow)])
 def test_one_step_is_the_same_on_any_mesh(phase, shape):
     one, many = trainer(phase, 4), trainer(phase, 4, shape)
-    request = one.feed.request(0)
+    request = one.feed.host_batch(0)
     expected, found = (numbers(t.update(t.init(), request)[0]) for t in (one, many))
     # measured: below 3e-7, and 3e-6 where gradients are up to 10; a gradient counted once per
     # device is off by 1e-2
@@ -125,7 +125,7 @@ def test_one_step_is_the_same_on_any_mesh(phase, shape):
 def test_one_step_is_the_same_on_any_mesh_under_strong_augmentation():
     phase = toy.phase(augment={"name": "autoaugment", "cutout": 3})
     one, many = Trainer(phase, 4), Trainer(phase, 4, (2, 4))
-    request = one.feed.request(0)
+    request = one.feed.host_batch(0)
     expected, found = (numbers(t.update(t.init(), request)[0]) for t in (one, many))
     assert_trees_close(found, expected, atol=2e-6)
 
@@ -134,7 +134,7 @@ def test_one_step_is_the_same_on_any_mesh_under_strong_augmentation():
 @pytest.mark.parametrize("over", ["vmap", pytest.param("unroll", marks=pytest.mark.slow)])
 def test_one_step_is_the_same_however_experts_are_compiled(phase, over):
     looped, other = trainer(phase, 4), trainer(phase, 4, over=over)
-    request = looped.feed.request(0)
+    request = looped.feed.host_batch(0)
     expected, found = (numbers(t.update(t.init(), request)[0]) for t in (looped, other))
     assert_same_step(found, expected)
 
@@ -144,7 +144,7 @@ def test_one_step_is_the_same_however_experts_are_compiled(phase, over):
 def test_one_step_is_the_same_whatever_computes_convolutions(method, form):
     default = trainer((method, 0), 4)
     other = Trainer(toy.phase(method, compute={"convolution": form}), 4)
-    request = default.feed.request(0)
+    request = default.feed.host_batch(0)
     expected, found = (numbers(t.update(t.init(), request)[0]) for t in (default, other))
     assert_trees_close(found, expected, atol=2e-6)
 
@@ -178,7 +178,7 @@ def weighted(method):
 def test_the_weighted_mean_is_over_the_whole_batch_on_any_mesh(shape):
     phase = toy.phase()._replace(learner=toy.learner_of(weighted(toy.method(toy.info()))))
     one, many = Trainer(phase, 2), Trainer(phase, 2, shape)
-    request = one.feed.request(0)
+    request = one.feed.host_batch(0)
     expected, metrics = one.update(one.init(), request)
     found, sharded_metrics = many.update(many.init(), request)
     # each device holds 2 or 4 images of a batch: a mean of their means would be off by 1e-1
@@ -196,7 +196,7 @@ def test_the_loss_is_the_weighted_mean_of_the_values():
     method = toy.method(toy.info())
     learner = toy.learner_of(method._replace(loss=fixed))
     ours = Trainer(toy.phase()._replace(learner=learner), 1)
-    _, metrics = ours.update(ours.init(), ours.feed.request(0))
+    _, metrics = ours.update(ours.init(), ours.feed.host_batch(0))
     np.testing.assert_allclose(metrics["loss"], np.average(values, weights=weights), rtol=1e-6)
 
 

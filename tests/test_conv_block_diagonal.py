@@ -64,9 +64,9 @@ def groups(program):
 def step(method, form):
     ours = Trainer(toy.phase(method, compute={"convolution": form}), 3, over="vmap")
     program = ours.sharded.update.lower(
-        ours.init(), ours.feed.arrays, ours.feed.requests(0, 1)
+        ours.init(), ours.feed.arrays, ours.feed.host_batches(0, 1)
     ).as_text()
-    return numbers(ours.update(ours.init(), ours.feed.request(0))[0]), program
+    return numbers(ours.update(ours.init(), ours.feed.host_batch(0))[0]), program
 
 
 @pytest.mark.slow

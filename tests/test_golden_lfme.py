@@ -68,17 +68,21 @@ def test_the_whole_loss_and_its_gradient_are_the_authors(file, epoch, case):
     parts, teachers = parts_of(file), teachers_of(file)
     label, temperature = jnp.asarray(file["target"]), float(file["hp/T"])
     where = f"total/epoch{epoch}/case{case}"
-    ease = lessons.curriculum(file["instance_weight_init"], epoch, int(file["hp/num_epochs"]))
-    np.testing.assert_allclose(ease, file[f"{where}/instance_weight"], rtol=1e-9)
-    counts_for = lessons.teacher_weight(
+    curriculum_weight = lessons.curriculum(
+        file["instance_weight_init"], epoch, int(file["hp/num_epochs"])
+    )
+    np.testing.assert_allclose(curriculum_weight, file[f"{where}/instance_weight"], rtol=1e-9)
+    teacher_weights = lessons.teacher_weight(
         file["student_acc_cases"][case], file["expert_acc"], float(file["hp/decay_thresh"])
     )
     expected = [file[f"{where}/expert_weight_{name}"] for name in NAMES]
-    np.testing.assert_allclose(counts_for, expected, rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(teacher_weights, expected, rtol=1e-9, atol=1e-15)
     aim = lessons.lesson(cross_entropy, parts, temperature, "logits")
 
     def mean(logits):
-        values, weights = aim(logits, label, ease, teachers, counts_for, None, None)
+        values, weights = aim(
+            logits, label, curriculum_weight, teachers, teacher_weights, None, None
+        )
         np.testing.assert_array_equal(weights, 1)
         return values.mean()
 
@@ -87,7 +91,7 @@ def test_the_whole_loss_and_its_gradient_are_the_authors(file, epoch, case):
     np.testing.assert_allclose(value, file[f"{where}/loss_total"], rtol=1e-6)
     expected = file[f"{where}/grad_student_logits"]
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-8)
-    said = ease[:, None] * logits
+    said = curriculum_weight[:, None] * logits
     np.testing.assert_allclose(nll(said, label).mean(), file[f"{where}/loss_ce"], rtol=1e-6)
     for name in NAMES:
         of = file[f"classes/{name}"]
@@ -112,10 +116,10 @@ def test_the_schedule_of_images_is_the_authors_from_epoch_to_epoch(file):
 def test_images_begin_with_the_authors_weights(file):
     labels, parts = file["curriculum/labels"], parts_of(file)
     sizes = np.array([230, 53, 12])[parts.argmax(0)]  # of a class, in the mean of its part
-    least = lessons.least_start(sizes, parts)
-    np.testing.assert_allclose(np.unique(least), [12 / 230, 12 / 53, 1])
+    min_weight = lessons.min_weights(sizes, parts)
+    np.testing.assert_allclose(np.unique(min_weight), [12 / 230, 12 / 53, 1])
     confidence = jnp.asarray(file["curriculum/confidence"])
-    found = lessons.curriculum_start(confidence, labels, least[labels], parts.shape[1])
+    found = lessons.curriculum_start(confidence, labels, min_weight[labels], parts.shape[1])
     np.testing.assert_allclose(found, file["curriculum/init_weight"], rtol=1e-9)
 
 

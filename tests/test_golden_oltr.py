@@ -17,8 +17,7 @@ from ltjax.learner import Variables
 from ltjax.losses.classification import nll
 from ltjax.methods import oltr
 from ltjax.models import NETWORKS
-from ltjax.models.oltr import MetaEmbedding, SquashedCosine, squared_distances
-from ltjax.models.oltr_attention import ModulatedAttention
+from ltjax.models.oltr import MetaEmbedding, ModulatedAttention, SquashedCosine, squared_distances
 
 pytestmark = pytest.mark.usefixtures("float64")
 

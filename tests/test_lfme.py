@@ -161,8 +161,8 @@ def test_confidences_are_those_of_the_teacher_of_the_images_own_part(taught):
             expected[own] = np.asarray(probs)[own, np.searchsorted(of, info.labels[own])]
             found = judged.memory["confidence"][3 * student + i]
             np.testing.assert_allclose(found[own], expected[own], rtol=1e-5)
-        least = lessons.least_start(toy.CLASS_COUNTS, PARTS)
-        np.testing.assert_allclose(least, [1 / 6, 1 / 6, 0.5, 1])
+        min_weight = lessons.min_weights(toy.CLASS_COUNTS, PARTS)
+        np.testing.assert_allclose(min_weight, [1 / 6, 1 / 6, 0.5, 1])
         for c in range(2):
             q, v = expected[info.labels == c], start[student][info.labels == c]
             scaled = (q - q.min()) / (q.max() - q.min()) * (5 / 6) + 1 / 6
@@ -181,7 +181,9 @@ def test_only_the_student_learns_and_only_from_teachers_that_count(taught):
         """The head after a step of students whose teachers are as good as said, or others."""
         accuracy = np.array(2 * [accuracy], np.float32)
         state = begin(taught, accuracy=accuracy, **others)
-        return toy.numbers(ours.update(state, ours.feed.request(0))[0])[1].params["head"]["kernel"]
+        return toy.numbers(ours.update(state, ours.feed.host_batch(0))[0])[1].params["head"][
+            "kernel"
+        ]
 
     worse, as_good = [[0, 0, 0], [1, 1, 1]], [[1, 1, 1], [1, 1, 1]]
     other = jax.tree.map(lambda x: -x, before.memory["teachers"])
@@ -196,7 +198,7 @@ def test_accuracies_are_counted_over_an_epoch_then_teachers_count_accordingly(ta
     for step in range(5):
         np.testing.assert_array_equal(state.variables.memory["accuracy"][:, 0], 0)
         np.testing.assert_array_equal(state.variables.memory["seen"], step * 4)
-        state, metrics = ours.update(state, ours.feed.request(step))
+        state, metrics = ours.update(state, ours.feed.host_batch(step))
         right += 16 * np.asarray(metrics["accuracy"])
         np.testing.assert_array_equal(metrics["teacher_few"], 1)
     memory = jax.device_get(state.variables.memory)
@@ -206,14 +208,14 @@ def test_accuracies_are_counted_over_an_epoch_then_teachers_count_accordingly(ta
     np.testing.assert_allclose(of_students @ [40, 20, 20], right, rtol=1e-5)
     np.testing.assert_array_equal(memory["accuracy"][:, 1, 1:], 1)  # of one class: always right
     expected = [lessons.teacher_weight(*own, 0.3)[2] for own in memory["accuracy"]]
-    _, metrics = ours.update(state, ours.feed.request(5))
+    _, metrics = ours.update(state, ours.feed.host_batch(5))
     np.testing.assert_allclose(metrics["teacher_few"], expected, rtol=1e-6)
 
 
 def test_the_curriculum_passes_one_half_way_in_whole_epochs(taught):
     ours, half = taught["students"], np.full((2, 75), 0.5, np.float32)
     for step in range(35):  # of 7 epochs, whose e / 7 * 7 may fall short of e
-        _, metrics = ours.update(begin(taught, step, start=half), ours.feed.request(0))
+        _, metrics = ours.update(begin(taught, step, start=half), ours.feed.host_batch(0))
         epoch = step // 5 + 1
         np.testing.assert_allclose(metrics["curriculum"], 0.5 + 0.5 * epoch / 3.5, rtol=1e-6)
 
@@ -221,15 +223,19 @@ def test_the_curriculum_passes_one_half_way_in_whole_epochs(taught):
 def test_the_papers_form_weighs_the_loss_and_leaves_the_logits_alone(float64):
     rng = np.random.default_rng(0)
     logits, teachers = jnp.asarray(rng.normal(size=(5, 4))), jnp.asarray(rng.normal(size=(3, 5, 4)))
-    label, ease, w = np.array([0, 1, 2, 3, 0]), jnp.linspace(0.2, 1.8, 5), [1.0, 0.5, 0.0]
+    label, curriculum_weight, w = (
+        np.array([0, 1, 2, 3, 0]),
+        jnp.linspace(0.2, 1.8, 5),
+        [1.0, 0.5, 0.0],
+    )
 
     def aim(logits, label, key, progress):
         return nll(logits, label), jnp.ones(5)
 
     of_loss = lessons.lesson(aim, PARTS, 2.0, "loss")
-    values, _ = of_loss(logits, label, ease, teachers, w, None, None)
+    values, _ = of_loss(logits, label, curriculum_weight, teachers, w, None, None)
     apart = divergence(teachers[0][:, :2] / 2, logits[:, :2] / 2)  # one class: KL is 0
-    np.testing.assert_allclose(values, ease * nll(logits, label) + apart, rtol=1e-12)
+    np.testing.assert_allclose(values, curriculum_weight * nll(logits, label) + apart, rtol=1e-12)
     ones = jnp.ones(5)
     of_logits = lessons.lesson(aim, PARTS, 2.0, "logits")
     for found, expected in zip(

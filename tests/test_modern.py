@@ -174,7 +174,7 @@ def test_aggregation_is_the_same_on_any_mesh_and_alone():
     (_, phase) = phases_of({"name": "sade", "aggregate": True})
     one, many = toy.Trainer(phase, 4), toy.Trainer(phase, 4, (2, 4))
     for step in (0, 2):  # the last batch of a pass is filled up
-        request = one.feed.request(step)
+        request = one.feed.host_batch(step)
         np.testing.assert_array_equal(request["main"], request["view"])  # the same images
         expected, found = (toy.numbers(t.update(t.init(), request)[0]) for t in (one, many))
         toy.assert_trees_close(found, expected, atol=2e-6)

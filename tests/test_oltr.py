@@ -13,8 +13,7 @@ from ltjax.errors import UserError
 from ltjax.evaluation.metrics import open_set_f_measure
 from ltjax.learner import Variables
 from ltjax.methods import METHODS, oltr
-from ltjax.models.oltr import MetaEmbedding, nearest_distance
-from ltjax.models.oltr_attention import ModulatedAttention
+from ltjax.models.oltr import MetaEmbedding, ModulatedAttention, nearest_distance
 
 RNG = np.random.default_rng(0)
 

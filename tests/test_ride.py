@@ -177,7 +177,7 @@ def test_the_student_learns_from_the_frozen_teacher():
     assert all(leaves_equal(jax.device_get(after.variables.memory["teacher"]), of_teacher))
     assert (losses[-5:].mean(0) < 0.8 * losses[:5].mean(0)).all()
     two_devices = toy.Trainer(student, 2, (1, 2))
-    request = ours.feed.request(0)
+    request = ours.feed.host_batch(0)
     ends = [
         toy.numbers(t.update(student.begin(t.init(), taught), request)[0])
         for t in (ours, two_devices)

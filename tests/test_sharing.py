@@ -29,8 +29,8 @@ def shared(**what):
     state = phase.begin(ours.init(), None)
     before = toy.numbers(state)[1]
     for step in range(3):
-        state, _ = ours.update(state, feed.request(step))
-    return before, toy.numbers(state)[1], feed.request(5)[MAIN]
+        state, _ = ours.update(state, feed.host_batch(step))
+    return before, toy.numbers(state)[1], feed.host_batch(5)[MAIN]
 
 
 def alike(variables):

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from ltjax import kernels
-from ltjax import runtime as memory
-from ltjax.compilation import use_cache
+from ltjax import kernels, runtime
+from ltjax.runtime import use_cache
 
 CACHED = """
 import jax
-from ltjax.compilation import use_cache
+from ltjax.runtime import use_cache
 folder = use_cache()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.jit(lambda x: x + 1)(1.0)
@@ -55,9 +54,9 @@ def test_no_cache_where_a_cpu_plays_several_devices():
 FAULTS = """
 import resource, statistics, sys
 import jax, jax.numpy as jnp
-from ltjax import runtime as memory
+from ltjax import runtime
 if sys.argv[1] == "keep":
-    assert memory.keep()
+    assert runtime.keep_freed_memory()
 step = jax.jit(lambda x: x + 1)
 x = jnp.zeros((64, 2**18))  # 64 MiB; up to 32 MiB glibc learns to keep by itself
 def faults():
@@ -75,9 +74,9 @@ def test_memory_that_is_kept_is_not_asked_for_again():
 
 
 def test_the_peak_of_memory_is_known():
-    before = memory.peak()["process"]
+    before = runtime.peak_bytes()["process"]
     held = np.ones(2**26)  # 512 MiB
-    assert memory.peak()["process"] >= max(before, held.nbytes)
+    assert runtime.peak_bytes()["process"] >= max(before, held.nbytes)
 
 
 def test_help_needs_no_jax():

@@ -7,7 +7,7 @@ import toy
 from ltjax import mesh, phases
 from ltjax.data.feeds import MAIN, resident
 from ltjax.data.sampling import instance_balanced, reversed_
-from ltjax.learner import Method, Step
+from ltjax.learner import LossOutput, Method
 from ltjax.run.loop import drawn_from
 
 
@@ -17,13 +17,13 @@ def test_each_stream_draws_from_numbers_of_its_own():
     draws = {MAIN: draw, "again": draw, "tail": reversed_(labels, 4, 10)}
     feed = resident(toy.splits().train, draws, 0, 0, 2)
     alone = resident(toy.splits().train, {MAIN: draw}, 0, 0, 2)
-    request = feed.request(3)
+    request = feed.host_batch(3)
     assert {k: v.shape for k, v in request.items()} == {
         MAIN: (2, 8),
         "again": (2, 8),
         "tail": (2, 4),
     }
-    np.testing.assert_array_equal(request[MAIN], alone.request(3)[MAIN])
+    np.testing.assert_array_equal(request[MAIN], alone.host_batch(3)[MAIN])
     assert (request[MAIN] != request["again"]).any()
     batch = feed.load(feed.arrays, request)
     assert batch.keys() == {"image", "label", "index", "again", "tail"}
@@ -39,7 +39,7 @@ def test_streams_are_normalised_and_each_augmented_by_itself():
 
     def loss(variables, batch, key, progress):
         seen.update(main=batch["image"], other=batch["other"]["image"])
-        return Step(None, None, None, None, {})
+        return LossOutput(None, None, None, None, {})
 
     method = phases.on_images(Method(None, loss, None), toy.info(), toy.settings())
     image = toy.splits().train.image[:16]

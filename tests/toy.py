@@ -149,7 +149,7 @@ class Trainer:
     def steps(self, num_steps, state=None):
         state, losses = self.init() if state is None else state, []
         for step in range(num_steps):
-            state, metrics = self.update(state, self.feed.request(step))
+            state, metrics = self.update(state, self.feed.host_batch(step))
             losses.append(metrics["loss"])
         return state, np.stack(losses)  # [steps, E]
 

@@ -34,15 +34,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ltjax import runtime as memory
-from ltjax.bench import jax_step as ours
+from ltjax import runtime
+from ltjax.bench import jax_step
 from ltjax.config.settings import CONVOLUTIONS, DTYPES, settings_from
 from ltjax.errors import UserError
 from ltjax.experts import best_over
 from ltjax.models import NETWORKS
 from ltjax.models.layers import described
-from ltjax.report.summary import device
 from ltjax.run.steps_per_call import most_steps
+from ltjax.runtime import device
 
 BUSY = 0.5  # load average from which on ratios are doubtful
 WARM_UP = 3  # rounds: memory settles
@@ -51,7 +51,7 @@ WARM_UP = 3  # rounds: memory settles
 def main() -> int:
     """Print the machine, a table, and the ratios last; returns the exit code."""
     args = _arguments()
-    memory.keep()
+    runtime.keep_freed_memory()
     if args.against and not importlib.util.find_spec("torch"):
         print("ltjax: --against torch needs PyTorch: pip install torch==2.13.0", file=sys.stderr)
         return 2
@@ -73,27 +73,29 @@ def _measure(args) -> None:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0
     if load > BUSY:
         console.print(f"Load average {load:.1f}: the machine is busy, do not trust ratios.")
-    images = ours.random_images()
+    images = jax_step.random_images()
     peak = _matmul_peak(args.dtype)
     steps = {}
     for num_experts in args.experts:
         if console.is_terminal:
             console.print(f"compiling a step of {num_experts} experts", end="\r")
-        steps["ltjax", num_experts] = ours.Step(_settings(args, num_experts), images)
+        steps["ltjax", num_experts] = jax_step.Step(_settings(args, num_experts), images)
     candidates = {name: step.losses() for name, step in steps.items()}
     if args.against:
         candidates |= _torch_steps(args, steps, images)
     times = _take_turns(candidates, args.rounds, count)  # {candidate: ms[rounds]}
 
     console.print(_table(args, steps, times, peak))
-    used = ", ".join(f"{v / 2**30:.2f} GiB of the {k}" for k, v in memory.peak().items() if v)
+    used = ", ".join(
+        f"{v / 2**30:.2f} GiB of the {k}" for k, v in runtime.peak_bytes().items() if v
+    )
     console.print(
         f"Matrix product: {peak / 1e9:,.0f} GFLOP/s. Memory at most, all together: {used}"
     )
     if args.against:
-        from ltjax.bench import torch_step as torch_loop
+        from ltjax.bench import torch_step
 
-        console.print(torch_loop.described(args.dtype))
+        console.print(torch_step.described(args.dtype))
     for num_experts in args.experts if args.against else ():
         ratio = np.median(times["ltjax", num_experts] / times["torch", num_experts])
         milliseconds = np.median(times["torch", num_experts]) / num_experts
@@ -124,17 +126,17 @@ def _settings(args, num_experts):
 def _torch_steps(args, steps, images):
     import torch
 
-    from ltjax.bench import torch_step as torch_loop
+    from ltjax.bench import torch_step
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    if args.network not in torch_loop.NETWORKS:
-        known = ", ".join(torch_loop.NETWORKS)
+    if args.network not in torch_step.NETWORKS:
+        known = ", ".join(torch_step.NETWORKS)
         raise UserError(f"--against torch knows {known}; not {args.network}.")
     depth = int(args.network.removeprefix("resnet"))
     return {
-        ("torch", num_experts): torch_loop.steps(
-            *(step.settings, ours.DATASET, images, depth, step.num_parameters),
+        ("torch", num_experts): torch_step.steps(
+            *(step.settings, jax_step.DATASET, images, depth, step.num_parameters),
             steps_per_turn=step.steps_per_call,
         )
         for (_, num_experts), step in steps.items()

@@ -68,4 +68,4 @@ class Step:
             number += self.steps_per_call
 
     def _requests(self, number):
-        return place(self._feed.requests(number, self.steps_per_call), self._mesh, REQUESTS)
+        return place(self._feed.host_batches(number, self.steps_per_call), self._mesh, REQUESTS)

@@ -86,7 +86,7 @@ class Compute:
     steps_per_call: int = limited(
         0, at_least=0
     )  # of the compiled program; 0: ltjax.run.steps_per_call chooses
-    cache: bool = True  # keep compiled programs in the user's cache folder (ltjax.compilation)
+    cache: bool = True  # keep compiled programs in the user's cache folder (ltjax.runtime)
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""
@@ -136,7 +136,13 @@ class Settings:
 
 
 # Fields that a resumed run may change: how often things are written, and where data sets lie.
-FREE = ("log_every_steps", "save_every_epochs", "data.dir", "data.download", "compute.cache")
+MAY_CHANGE_ON_RESUME = (
+    "log_every_steps",
+    "save_every_epochs",
+    "data.dir",
+    "data.download",
+    "compute.cache",
+)
 
 
 def settings_from(config: Mapping[str, Any]) -> Settings:
@@ -184,7 +190,7 @@ def own_choices(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> dict[str, tuple]:
-    """{field: (old value, new value)} where two nested dicts differ, FREE fields aside."""
+    """{field: (old value, new value)} where two nested dicts differ; not MAY_CHANGE_ON_RESUME."""
     found = {}
     for key in [*old, *(key for key in new if key not in old)]:
         where = f"{path}{key}"
@@ -192,7 +198,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") 
         groups = [x for x in (before, after) if isinstance(x, Mapping)]
         if groups and all(x is None or isinstance(x, Mapping) for x in (before, after)):
             found |= differences(before or {}, after or {}, f"{where}.")
-        elif before != after and where not in FREE:
+        elif before != after and where not in MAY_CHANGE_ON_RESUME:
             found[where] = (before, after)
     return found
 

@@ -1,6 +1,6 @@
 """Feeds: how batches reach the compiled step.
 
-A feed has two halves. On the host, `request(step)` says what every expert needs; inside the
+A feed has two halves. On the host, `host_batch(step)` says what every expert needs; inside the
 compiled step, `load(arrays, request)` makes the batch of it. The resident feed keeps all images on
 the device as uint8, so that its requests are only indices.
 """
@@ -23,12 +23,12 @@ class Feed(NamedTuple):
     """Where a phase's batches come from; a method cannot tell which feed it got."""
 
     arrays: PyTree  # placed once, whole on every device
-    request: Callable[[int], PyTree]  # step -> host arrays [E, B, ...]
+    host_batch: Callable[[int], PyTree]  # step -> host arrays [E, B, ...]
     load: Callable[[PyTree, PyTree], Batch]  # (arrays, request) -> batch, in the compiled step
 
-    def requests(self, start: int, count: int) -> PyTree:
+    def host_batches(self, start: int, count: int) -> PyTree:
         """Those of `count` steps from `start` on, [count, E, B, ...]."""
-        each = [self.request(step) for step in range(start, start + count)]
+        each = [self.host_batch(step) for step in range(start, start + count)]
         return jax.tree.map(lambda *steps: np.stack(steps), *each)
 
 
@@ -52,7 +52,7 @@ def resident(
     """
     arrays = {"image": images.image, "label": images.label.astype(np.int32)}
 
-    def request(step):
+    def host_batch(step):
         def drawn(draw, number):
             more = (number,) if number else ()
             experts = [(seed, phase, expert, *more) for expert in range(num_experts)]
@@ -68,4 +68,4 @@ def resident(
         streams = {name: examples(index) for name, index in request.items()}
         return streams.pop(MAIN) | streams
 
-    return Feed(arrays, request, load)
+    return Feed(arrays, host_batch, load)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ltjax import phases
 from ltjax.data import sampling
-from ltjax.learner import Method, Step, Variables
+from ltjax.learner import LossOutput, Method, Variables
 from ltjax.methods.parts import requirements as needs
 from ltjax.models.bbn import Bilateral, bilateral
 from ltjax.objective import Objective, objective
@@ -89,7 +89,7 @@ def bbn(network: Bilateral, objective: Objective, alpha: Callable) -> Method:
         right = [(logits.argmax(-1) == y).astype(own.dtype) for y in labels]
         metrics = {"accuracy": a * right[0] + (1 - a) * right[1], "alpha": a}
         values = a * own + (1 - a) * tail
-        return Step(values, jnp.ones_like(values), stats, variables.memory, metrics)
+        return LossOutput(values, jnp.ones_like(values), stats, variables.memory, metrics)
 
     def of_both(variables, batch):
         return network.features(variables, batch["image"], BRANCHES, train=False)[0]

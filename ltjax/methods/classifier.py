@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ltjax import phases
 from ltjax.config.choices import choose, within
-from ltjax.learner import Batch, Method, Step, Variables
+from ltjax.learner import Batch, LossOutput, Method, Variables
 from ltjax.losses.classification import log_prior
 from ltjax.losses.mixing import MIXINGS, Mixing, blend, of_both_labels
 from ltjax.models import Network
@@ -37,18 +37,19 @@ def classifier(
 
     def loss(variables, batch, key, progress):
         mix_key, key = jax.random.split(key)
-        image, label, aim, between = batch["image"], batch["label"], objective, None
+        image, label, between = batch["image"], batch["label"], None
+        objective_here = objective
         if mixing:
             mix = mixing.draw(mix_key, label)
-            aim = of_both_labels(mix, objective)
+            objective_here = of_both_labels(mix, objective)
             if mixing.of == "image":
                 image = blend(mix, image)
             else:
                 between = lambda features: blend(mix, features)  # noqa: E731
         (logits, _), stats = network.apply(variables, image, True, still, between)
-        values, weights = aim(logits, label, key, progress)
+        values, weights = objective_here(logits, label, key, progress)
         right = (logits.argmax(-1) == label).astype(values.dtype)
-        return Step(values, weights, stats, variables.memory, {"accuracy": right})
+        return LossOutput(values, weights, stats, variables.memory, {"accuracy": right})
 
     return Method(init, loss, predict_with(network), frozen=frozen)
 

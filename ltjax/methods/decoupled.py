@@ -264,7 +264,7 @@ def _two_phases(settings, second, info, network, frozen, backbone_stats, name):
         network, objective(second, info.class_counts), frozen=frozen, moving=moving
     )
     first = phases.phase(settings, info, method_for(settings, info), settings.num_experts)
-    begin = phases.keep(*frozen)
+    begin = phases.start_from(*frozen)
     return first, phases.phase(second, info, retrained, settings.num_experts, name, begin)
 
 

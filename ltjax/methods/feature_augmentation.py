@@ -22,7 +22,7 @@ from ltjax.axes import DATA, example_keys
 from ltjax.config.choices import within
 from ltjax.data.sampling import Draw, among, each_class, instance_balanced
 from ltjax.errors import UserError
-from ltjax.learner import Method, Step, Variables
+from ltjax.learner import LossOutput, Method, Variables
 from ltjax.losses.classification import nll
 from ltjax.methods.classifier import method_for, predict_with
 from ltjax.methods.parts import requirements as needs
@@ -82,7 +82,7 @@ def recipe(
         phases.phase(settings, info, method_for(settings, info, network), experts),
         phases.passes(settings, info, scoring(network, counts), name="scores"),
         phases.phase(
-            last, info, fusing, experts, "fusion", phases.carry_on, streams=streams
+            last, info, fusing, experts, "fusion", phases.start_from_all, streams=streams
         )._replace(draw=draw),
     )
 
@@ -181,7 +181,7 @@ def fused(
         logits = maps.mean((1, 2)) @ linear["kernel"] + linear["bias"]
         right = (logits.argmax(-1) == labels).astype(logits.dtype)
         values = nll(logits, labels)
-        return Step(
+        return LossOutput(
             values, jnp.ones_like(values), variables.stats, variables.memory, {"accuracy": right}
         )
 

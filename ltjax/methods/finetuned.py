@@ -49,7 +49,9 @@ def tuned(
         schedule=dict(name="step", lr=lr, drop_at=(7 / 20, 15 / 20), drop_by=0.1),
     )
     method = method_for(tuning, info)
-    return phases.phase(tuning, info, method, settings.num_experts, "tune", phases.go_on)
+    return phases.phase(
+        tuning, info, method, settings.num_experts, "tune", phases.start_from("backbone", "head")
+    )
 
 
 def settled(settings) -> dict:

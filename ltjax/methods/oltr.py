@@ -15,14 +15,13 @@ from jax import lax
 from ltjax import phases
 from ltjax.axes import DATA
 from ltjax.config.choices import within
-from ltjax.learner import Method, Step, Variables
+from ltjax.learner import LossOutput, Method, Variables
 from ltjax.losses.classification import nll
 from ltjax.methods.classifier import method_for, predict_with
 from ltjax.methods.parts import requirements as needs
 from ltjax.methods.parts.passes import one_hot_if_any, remembering
 from ltjax.models import Network
-from ltjax.models.oltr import MetaEmbedding, squared_distances
-from ltjax.models.oltr_attention import ModulatedPooling
+from ltjax.models.oltr import MetaEmbedding, ModulatedPooling, squared_distances
 
 MARGIN = 10.0  # of the mean squared distance to other classes' centroids, and
 REPEL = 0.01  # the weight of what pushes it there: the authors' code
@@ -50,7 +49,7 @@ def recipe(
       lr: of phase two, a tenth from each third of it on; of the head, but
       feature_rate: times that of the backbone, the attention and the centroids.
       centroid_weight: of the centroid loss: 0.01 in the authors' code, 0.1 in the paper.
-      zero_mask: begin attention as the identity, see models.attention.ModulatedAttention.
+      zero_mask: begin attention as the identity, see models.oltr.ModulatedAttention.
     """
     within("config.method.first_share", first_share, above=0, below=1)
     within("config.method.lr", lr, above=0)
@@ -158,7 +157,7 @@ def gathering(network: Network, attending: Network, class_counts) -> Method:
 
 def at_class_means(state, previous):
     """Begin with the previous phase's network, and centroids where its class means are."""
-    state = phases.keep("backbone", "head", "pooling")(state, previous)
+    state = phases.start_from("backbone", "head", "pooling")(state, previous)
     params = state.variables.params | {"centroids": previous.memory["class_means"]}
     return state._replace(variables=state.variables._replace(params=params))
 
@@ -181,7 +180,9 @@ def with_centroid_loss(network: Network, weight: float) -> Method:
         values = nll(logits, label)
         values += centroid_loss(features, variables.params["centroids"], label, weight)
         right = (logits.argmax(-1) == label).astype(values.dtype)
-        return Step(values, jnp.ones_like(values), stats, variables.memory, {"accuracy": right})
+        return LossOutput(
+            values, jnp.ones_like(values), stats, variables.memory, {"accuracy": right}
+        )
 
     return Method(init, loss, predict_with(network))
 

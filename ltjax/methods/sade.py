@@ -17,7 +17,7 @@ from jax.nn import softmax
 from ltjax import phases
 from ltjax.config.choices import only_with, within
 from ltjax.data import sampling
-from ltjax.learner import Method, Step, Variables, learner
+from ltjax.learner import LossOutput, Method, Variables, learner
 from ltjax.methods.classifier import predict_with
 from ltjax.methods.parts.several_heads import (
     BRANCHED_GROUPS,
@@ -132,7 +132,7 @@ def aggregating(network: Network, num_steps: int, per_pass: int) -> Method:
         ends = (step > 0) & (step % per_pass == 0) & (jnp.round(100 * reached).min() < 5)
         memory = {"weights": reached, "stopped": variables.memory["stopped"] | ends}
         there = (batch["index"] >= 0).astype(values.dtype)
-        return Step(values, there, variables.stats, memory, {})
+        return LossOutput(values, there, variables.stats, memory, {})
 
     def predict(variables, batch):
         return mixed(weights(variables), heads(variables, batch))
@@ -176,6 +176,6 @@ def _aggregation(settings, info, network, passes):
         batch_size=settings.batch_size,
         draw=draw,
         streams={"view": draw},
-        begin=phases.keep(*BRANCHED_GROUPS),
+        begin=phases.start_from(*BRANCHED_GROUPS),
         source="test",
     )

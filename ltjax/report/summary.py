@@ -1,17 +1,13 @@
 """What is known of a run, as plain values and in single lines; `tables.py` shows the whole."""
 
 import importlib.metadata
-import os
-import pathlib
 import platform
-import re
 import statistics
 
 import jax
 import jax.numpy as jnp
 
-from ltjax import __version__
-from ltjax import runtime as memory
+from ltjax import __version__, runtime
 from ltjax.config.settings import Settings, as_dict, own_choices
 from ltjax.data.datasets import Splits
 from ltjax.methods.parts.sharing import shares
@@ -63,9 +59,9 @@ def describe(
             "train_seconds": seconds,
             "train_images_per_second": statistics.median(rates) if rates else None,
             "eval_images_per_second": results["test"]["images_per_second"],
-            "peak_bytes": memory.peak(),
+            "peak_bytes": runtime.peak_bytes(),
         },
-        "device": device(),
+        "device": runtime.device(),
         "convolutions": described(settings.compute),
         "versions": {
             "ltjax": __version__,
@@ -91,7 +87,7 @@ def headline(settings: Settings, splits: Splits, recipe: tuple[Phase, ...]) -> s
     return (
         f"{_title(settings, recipe)} on {settings.data.name}: {counts.sum():,} images, "
         f"{counts.max()} to {counts.min()} a class\n"
-        f"{steps:,} steps of {settings.batch_size} images an expert on {device()}\n"
+        f"{steps:,} steps of {settings.batch_size} images an expert on {runtime.device()}\n"
         f"convolutions: {described(settings.compute)}"
     )
 
@@ -140,16 +136,3 @@ def _network_cost(splits: Splits, phase: Phase) -> dict:
         "multiply_adds_per_expert": multiply_adds,
         "multiply_adds": multiply_adds * phase.num_experts,
     }
-
-
-def device() -> str:
-    """The devices at hand, in words."""
-    devices = jax.devices()
-    if devices[0].platform != "cpu":
-        return f"{len(devices)} x {devices[0].device_kind}"
-    info = pathlib.Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else ""
-    model = re.search(r"model name\s*: (.*)", text)
-    width = next((name for name in ("avx512f", "avx2") if name in text), platform.machine())
-    name = f"{model[1]} with {width}" if model else width
-    return f"{len(devices)} CPU device, {os.cpu_count()} cores, {name}"

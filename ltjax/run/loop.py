@@ -23,7 +23,7 @@ from ltjax.data.images import Images
 from ltjax.evaluation.evaluate import evaluator, heads_as_experts, measurer
 from ltjax.experts import best_over, independent, seeded_keys
 from ltjax.learner import TrainState, Variables
-from ltjax.mesh import EXPERTS, REQUESTS, WHOLE, fetch, mesh_for, once, place, sharded
+from ltjax.mesh import EXPERTS, REQUESTS, WHOLE, fetch, jit_once, mesh_for, place, sharded
 from ltjax.phases import Info, Phase, steps_per_epoch
 from ltjax.report import summary as report
 from ltjax.run.checkpoint import Checkpoints, Position
@@ -88,7 +88,7 @@ class Loop:
         Args:
           previous: variables at the end of the previous phase, if there is one.
         """
-        begin = once(self.phase.begin, self._mesh)
+        begin = jit_once(self.phase.begin, self._mesh)
         return begin(self.initial(), None if previous is None else fetch(previous))
 
     def train(self, state: TrainState, start: int, seconds: float) -> tuple[TrainState, float]:
@@ -119,7 +119,7 @@ class Loop:
             Display(this.console, phase.name, phase.num_steps, start, images_per_step) as display,
         ):
             for step, count in calls:
-                requests = place(self._feed.requests(step, count), self._mesh, REQUESTS)
+                requests = place(self._feed.host_batches(step, count), self._mesh, REQUESTS)
                 # One call may run while the next is prepared. A longer queue would go on running
                 # long after Ctrl-C.
                 jax.block_until_ready(metrics)
@@ -138,7 +138,7 @@ class Loop:
                     self._log(done, fetch(metrics), speed, display)
                 pause = last or _is_due(done, self._eval_every)
                 # the last state of a run has its own evaluation
-                if pause and not finished and not phase.prepares:
+                if pause and not finished and not phase.skip_evaluation:
                     state = self._evaluate_and_tell(state, done)
                 if pause or stopping or _is_due(done, self._save_every):
                     self.save(state, done, seconds + time.perf_counter() - began)

@@ -18,7 +18,7 @@ from ltjax import phases
 from ltjax.axes import example_keys
 from ltjax.config.choices import within
 from ltjax.errors import UserError
-from ltjax.learner import Method, Step, Variables
+from ltjax.learner import LossOutput, Method, Variables
 from ltjax.methods.cam.foreground import class_map, num_generated, transform_foreground
 from ltjax.methods.classifier import method_for, predict_with
 from ltjax.methods.finetuned import RESAMPLERS, settled, tuned
@@ -114,7 +114,7 @@ def _three_phases(settings, info, sampler, first_share, lr, at_most, box, drop_a
     return (
         train(first),
         phases.passes(settings, info, mapping(network, len(info.labels)), name="maps"),
-        train(last, "CAM", phases.carry_on, moving),
+        train(last, "CAM", phases.start_from_all, moving),
     )
 
 
@@ -137,7 +137,7 @@ def mapping(network: Network, num_images: int) -> Method:
         weights = variables.params["head"]["kernel"].T[batch["label"]]  # [B, D]
         found = jax.vmap(class_map)(wide(maps), weights)
         memory = {"maps": written(variables.memory["maps"], batch, found)}
-        return Step(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
+        return LossOutput(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
 
     return Method(init, loss, predict_with(network), frozen=("backbone", "head"))
 

@@ -22,7 +22,7 @@ from ltjax.config.choices import within
 from ltjax.data import sampling, splits
 from ltjax.errors import UserError
 from ltjax.experts import best_over
-from ltjax.learner import Method, Step, Variables
+from ltjax.learner import LossOutput, Method, Variables
 from ltjax.losses.classification import nll
 from ltjax.methods.classifier import classifier, predict_with
 from ltjax.methods.lfme import lessons
@@ -74,20 +74,22 @@ def recipe(
     teacher = classifier(network, lessons.among_own_part(parts))
     first = phases.phase(teaching, info, teacher, teaching.num_experts, "teachers")
     own = of_own_part(teaching, info, parts, first.num_steps)
-    first = first._replace(draw=own, prepares=True)  # each knows its own part only
+    first = first._replace(draw=own, skip_evaluation=True)  # each knows its own part only
 
     judged = judging(network, parts, size, held_out=False)
     passes = [phases.passes(teaching, info, judged, "confidence")]
     if held_out:
         judged = judging(network, parts, size, held_out=True)
         again = phases.passes(teaching, info, judged, "accuracy", source="validation")
-        passes.append(again._replace(begin=phases.carry_on))
+        passes.append(again._replace(begin=phases.start_from_all))
 
     learning = dataclasses.replace(settings, sampler={"name": "class_aware"})
-    aim = lessons.lesson(objective(learning, info.class_counts), parts, temperature, curriculum_on)
+    lesson = lessons.lesson(
+        objective(learning, info.class_counts), parts, temperature, curriculum_on
+    )
     over = best_over(settings.compute)
     epochs = settings.num_epochs, phases.steps_per_epoch(size, settings)
-    taught = student(network, aim, parts, size, epochs, alpha, held_out, over)
+    taught = student(network, lesson, parts, size, epochs, alpha, held_out, over)
     begin = taught_by(parts, info.labels, info.class_counts, held_out)
     last = phases.phase(learning, info, taught, settings.num_experts, "student", begin)
     return first, *passes, last
@@ -132,7 +134,7 @@ def judging(network: Network, parts: np.ndarray, num_images: int, held_out: bool
         else:
             probability = jnp.exp(-nll(logits, batch["label"]))
             memory = memory | {"confidence": written(memory["confidence"], batch, probability)}
-        return Step(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
+        return LossOutput(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
 
     return Method(init, loss, predict_with(network), frozen=("backbone", "head"))
 

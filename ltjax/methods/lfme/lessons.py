@@ -35,7 +35,9 @@ def among_own_part(parts: np.ndarray) -> Objective:
     return values_and_weights
 
 
-def lesson(aim: Objective, parts: np.ndarray, temperature: float, curriculum_on: str) -> Callable:
+def lesson(
+    objective: Objective, parts: np.ndarray, temperature: float, curriculum_on: str
+) -> Callable:
     """The student's objective, of its label and its teachers.
 
     With z~ = v z, v the weight of the example in the curriculum, the value of an example is
@@ -48,7 +50,7 @@ def lesson(aim: Objective, parts: np.ndarray, temperature: float, curriculum_on:
     ("loss"); its soft cross-entropy has the gradient of KL.
 
     Args:
-      aim: in place of CE, the config's loss; its weights of examples are those of the sum.
+      objective: in place of CE, the config's loss; its weights of examples are those of the sum.
       parts: bool[L, C].
       temperature: T.
       curriculum_on: "logits" or "loss".
@@ -59,13 +61,15 @@ def lesson(aim: Objective, parts: np.ndarray, temperature: float, curriculum_on:
     """
     classes = [np.flatnonzero(part) for part in parts]
 
-    def values_and_weights(logits, label, ease, teachers, counts_for, key, progress):
+    def values_and_weights(
+        logits, label, curriculum_weight, teachers, teacher_weights, key, progress
+    ):
         if curriculum_on == "logits":
-            logits = ease[:, None] * logits
-        values, weights = aim(logits, label, key, progress)
+            logits = curriculum_weight[:, None] * logits
+        values, weights = objective(logits, label, key, progress)
         if curriculum_on == "loss":
-            values = ease * values
-        for own, teacher, weight in zip(classes, teachers, counts_for, strict=True):
+            values = curriculum_weight * values
+        for own, teacher, weight in zip(classes, teachers, teacher_weights, strict=True):
             said, taught = (of[:, own] / temperature for of in (logits, teacher))
             values += weight * divergence(taught, said)
         return values, weights
@@ -98,7 +102,7 @@ def part_accuracy(right, seen, parts: np.ndarray, otherwise) -> jax.Array:
     return jnp.where(classes > 0, mean, otherwise)
 
 
-def least_start(class_counts: np.ndarray, parts: np.ndarray) -> np.ndarray:
+def min_weights(class_counts: np.ndarray, parts: np.ndarray) -> np.ndarray:
     """tau f64[C]: the mean class size of the smallest part, divided by that of the own part.
 
     The authors' code has the numbers of ImageNet-LT, 12 / 230, 12 / 53 and 1.
@@ -107,7 +111,7 @@ def least_start(class_counts: np.ndarray, parts: np.ndarray) -> np.ndarray:
     return (sizes[-1] / sizes)[parts.argmax(0)]
 
 
-def curriculum_start(confidence, labels, least, num_classes: int) -> jax.Array:
+def curriculum_start(confidence, labels, min_weight, num_classes: int) -> jax.Array:
     """The weight of each image at first: its teacher's confidence, within its class from tau to 1.
 
     Where all of a class are equal, as where it has one image, they begin with 1; the authors' code
@@ -116,14 +120,14 @@ def curriculum_start(confidence, labels, least, num_classes: int) -> jax.Array:
     Args:
       confidence: f32[N], the probability that the teacher of its part gives to its class.
       labels: i64[N].
-      least: f64[N], tau.
+      min_weight: f64[N], tau.
       num_classes: C.
     """
     low = jax.ops.segment_min(confidence, labels, num_classes)[labels]
     high = jax.ops.segment_max(confidence, labels, num_classes)[labels]
-    least = jnp.asarray(least, confidence.dtype)
+    min_weight = jnp.asarray(min_weight, confidence.dtype)
     share = (confidence - low) / jnp.where(high > low, high - low, 1)
-    return jnp.where(high > low, share * (1 - least) + least, 1)
+    return jnp.where(high > low, share * (1 - min_weight) + min_weight, 1)
 
 
 def curriculum(start: jax.Array, epoch: jax.Array, num_epochs: float) -> jax.Array:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ltjax import phases
 from ltjax.experts import over_experts
-from ltjax.learner import Method, Step, Variables, keep
+from ltjax.learner import LossOutput, Method, Variables, unchanged
 from ltjax.methods.classifier import predict_with
 from ltjax.methods.lfme import lessons
 from ltjax.methods.parts.passes import added
@@ -31,7 +31,7 @@ def taught_by(parts: np.ndarray, labels, class_counts, held_out: bool) -> phases
     """
     teacher_of = parts.argmax(0)  # [C]
     num_images, num_classes = len(labels), parts.shape[1]
-    least = lessons.least_start(class_counts, parts)[labels]  # [N]
+    min_weight = lessons.min_weights(class_counts, parts)[labels]  # [N]
 
     def begin(state, previous):
         def by_student(x):
@@ -39,9 +39,9 @@ def taught_by(parts: np.ndarray, labels, class_counts, held_out: bool) -> phases
 
         params, stats, judged = jax.tree.map(by_student, previous)
         confidence = judged["confidence"][:, teacher_of[labels], np.arange(num_images)]  # [E, N]
-        start = jax.vmap(lambda own: lessons.curriculum_start(own, labels, least, num_classes))(
-            confidence
-        )
+        start = jax.vmap(
+            lambda own: lessons.curriculum_start(own, labels, min_weight, num_classes)
+        )(confidence)
         memory = state.variables.memory | {"teachers": Variables(params, stats), "start": start}
         if held_out:
             classes = np.arange(num_classes)
@@ -56,7 +56,7 @@ def taught_by(parts: np.ndarray, labels, class_counts, held_out: bool) -> phases
 
 def student(
     network: Network,
-    aim: Callable,
+    lesson: Callable,
     parts: np.ndarray,
     num_images: int,
     epochs: tuple[float, int],
@@ -73,7 +73,7 @@ def student(
 
     Args:
       network: of student and teachers.
-      aim: as lessons.lesson makes it.
+      lesson: as lessons.lesson makes it.
       parts: bool[L, C].
       num_images: N, of the training set; an epoch of counting is that many.
       epochs: of the phase, and steps in one.
@@ -104,18 +104,22 @@ def student(
         (logits, _), stats = network.apply(variables, image, train=True)
         teachers = over_experts(lambda own: predict(own, batch), over)(memory["teachers"])
         epoch = phases.epoch_of(progress, *epochs) + 1
-        ease = lessons.curriculum(memory["start"][batch["index"]], epoch, epochs[0])  # [B]
-        counts_for = lessons.teacher_weight(*memory["accuracy"], alpha)  # [L]
-        values, weights = aim(logits, label, ease, teachers, counts_for, key, progress)
+        curriculum_weight = lessons.curriculum(
+            memory["start"][batch["index"]], epoch, epochs[0]
+        )  # [B]
+        teacher_weights = lessons.teacher_weight(*memory["accuracy"], alpha)  # [L]
+        values, weights = lesson(
+            logits, label, curriculum_weight, teachers, teacher_weights, key, progress
+        )
 
         right = (logits.argmax(-1) == label).astype(values.dtype)
         if not held_out:
             own_teacher = teachers[teacher_of[label], jnp.arange(len(label))]  # [B, C]
             knows = lessons.restricted(own_teacher, label, parts).argmax(-1) == label
             memory = _counted(memory, jnp.stack([right, knows]), label)
-        metrics = {"accuracy": right, "curriculum": ease}
-        metrics |= {f"teacher_{part}": w for part, w in zip(PARTS, counts_for, strict=True)}
-        return Step(values, weights, stats, memory, metrics)
+        metrics = {"accuracy": right, "curriculum": curriculum_weight}
+        metrics |= {f"teacher_{part}": w for part, w in zip(PARTS, teacher_weights, strict=True)}
+        return LossOutput(values, weights, stats, memory, metrics)
 
     def _counted(memory, right, label):
         own = jax.nn.one_hot(label, num_classes, dtype=right.dtype)
@@ -136,4 +140,4 @@ def student(
         now = lessons.part_accuracy(right, seen, parts, of_student)
         return memory | {"accuracy": jnp.stack([now, of_teachers])}
 
-    return Method(init, loss, predict, after_eval if held_out else keep)
+    return Method(init, loss, predict, after_eval if held_out else unchanged)

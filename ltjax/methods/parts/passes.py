@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ltjax.axes import DATA
-from ltjax.learner import Batch, Step, Variables
+from ltjax.learner import Batch, LossOutput, Variables
 
 
 def one_hot_if_any(batch: Batch, num_classes: int) -> jax.Array:
@@ -25,10 +25,10 @@ def added(memory: dict, adds: dict) -> dict:
     return memory | {name: memory[name] + add for name, add in adds.items()}
 
 
-def remembering(variables: Variables, adds: dict) -> Step:
+def remembering(variables: Variables, adds: dict) -> LossOutput:
     """A step that moves nothing, but for its memory, to which it adds; see `added`."""
     memory = added(variables.memory, adds)
-    return Step(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
+    return LossOutput(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
 
 
 def written(held: jax.Array, batch: Batch, found: jax.Array) -> jax.Array:

@@ -94,20 +94,20 @@ def recipe(
         )
     network = functools.partial(branched, settings, info, reduced=reduced)
     base = objective(settings, info.class_counts)
-    aim = diverse(base, temperatures(info.class_counts, gamma), diversity, start)
+    heads_objective = diverse(base, temperatures(info.class_counts, gamma), diversity, start)
     mixing = choose(MIXINGS, "mixing", **settings.mixing)(info.class_counts)
     train = functools.partial(phases.phase, settings, info, num_experts=settings.num_experts)
 
     student = network(num_heads)
     if distill:
         teacher = network(teacher_heads)
-        taught = distilled(student, teacher, aim, distill_weight, distill_temperature)
+        taught = distilled(student, teacher, heads_objective, distill_weight, distill_temperature)
         first = (
-            train(many_headed(teacher, aim), name="teacher"),
+            train(many_headed(teacher, heads_objective), name="teacher"),
             train(taught, begin=with_teacher),
         )
     else:
-        first = (train(many_headed(student, aim, mixing)),)
+        first = (train(many_headed(student, heads_objective, mixing)),)
     if not routing:
         return first
     top_k = min(top_k, info.num_classes)
@@ -115,7 +115,7 @@ def recipe(
     counts = multiply_adds([to_count(k + 1, reduced) for k in range(num_heads)], info, top_k)
     method = routed(student, num_heads, top_k, counts)
     second = _second(settings, info, routing_epochs, routing_lr)
-    begin = phases.keep(*BRANCHED_GROUPS)
+    begin = phases.start_from(*BRANCHED_GROUPS)
     return *first, phases.phase(second, info, method, settings.num_experts, "routing", begin)
 
 
@@ -163,9 +163,13 @@ def diverse(base: Objective, late: np.ndarray, diversity: float, start: float) -
 
 
 def distilled(
-    network: Network, teacher: Network, aim: HeadsObjective, weight: float, temperature: float
+    network: Network,
+    teacher: Network,
+    heads_objective: HeadsObjective,
+    weight: float,
+    temperature: float,
 ) -> Method:
-    """K [aim + weight t^2 KL(softmax(z_T / t) | softmax(m / t))], m and z_T means over heads.
+    """K [L + weight t^2 KL(softmax(z_T / t) | softmax(m / t))], m and z_T means over heads.
 
     The factor K is the authors' code: it adds both terms once for each head. Memory is
     {"teacher": Variables without memory}, of which `with_teacher` makes the beginning.
@@ -173,7 +177,7 @@ def distilled(
 
     def init(key, batch):
         key, teacher_key = jax.random.split(key)
-        variables = many_headed(network, aim).init(key, batch)
+        variables = many_headed(network, heads_objective).init(key, batch)
         params, stats = teacher.init(teacher_key, batch["image"])
         return variables._replace(memory={"teacher": Variables(params, stats)})
 
@@ -181,7 +185,7 @@ def distilled(
         (taught, _), _ = teacher.apply(variables.memory["teacher"], batch["image"], train=False)
 
         def with_lesson(logits, label, key, progress):
-            values, weights = aim(logits, label, key, progress)
+            values, weights = heads_objective(logits, label, key, progress)
             apart = divergence(taught.mean(0) / temperature, logits.mean(0) / temperature)
             lesson = weight * temperature**2 * apart
             lesson *= lax.pmean(weights.mean(), DATA) / weights  # a mean over examples
@@ -189,7 +193,7 @@ def distilled(
 
         return many_headed(network, with_lesson).loss(variables, batch, key, progress)
 
-    return many_headed(network, aim)._replace(init=init, loss=loss)
+    return many_headed(network, heads_objective)._replace(init=init, loss=loss)
 
 
 def with_teacher(state, previous):

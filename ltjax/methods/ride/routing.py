@@ -10,7 +10,7 @@ from jax import lax
 from jax.nn import log_sigmoid
 
 from ltjax import phases
-from ltjax.learner import Method, Step, Variables
+from ltjax.learner import LossOutput, Method, Variables
 from ltjax.methods.classifier import predict_with
 from ltjax.methods.parts.several_heads import BRANCHED_GROUPS
 from ltjax.models import Network, cost
@@ -52,7 +52,7 @@ def routed(
         used = heads_used(gates)
         right = (routed_logits(logits, used).argmax(-1) == batch["label"]).astype(values.dtype)
         metrics = {"accuracy": right, "heads_used": used.astype(values.dtype)}
-        return Step(values, jnp.ones_like(values), variables.stats, variables.memory, metrics)
+        return LossOutput(values, jnp.ones_like(values), variables.stats, variables.memory, metrics)
 
     def predict(variables, batch):
         logits, gates = outputs(variables, batch)
