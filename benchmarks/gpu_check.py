@@ -16,13 +16,10 @@ import jax
 import numpy as np
 
 from ltjax.bench import jax_step
-from ltjax.config.choices import choose
 from ltjax.config.settings import settings_from
-from ltjax.data.feeds import MAIN, resident
-from ltjax.experts import independent, seeded_keys
-from ltjax.mesh import REQUESTS, WHOLE, fetch, mesh_for, place, sharded
-from ltjax.methods import METHODS
-from ltjax.phases import Info
+from ltjax.mesh import fetch
+from ltjax.recipes import recipe_of
+from ltjax.run.compiled import Compiled
 
 NUM_EXPERTS, STEPS = 3, 8
 FORMS = {
@@ -87,19 +84,15 @@ class Experts:
             }
         )
         images = self._images
-        info = Info(jax_step.DATASET, images.image.shape[1:], images.label, jax_step.CLASS_COUNTS)
-        (phase,) = choose(METHODS, "method", **settings.method)(settings, info)
-        mesh = mesh_for(NUM_EXPERTS, [device])
-        feed = resident(images, {MAIN: phase.draw}, 0, 0, NUM_EXPERTS)
-        learner = independent(phase.learner, settings.compute.experts_over)
-        many = sharded(learner, mesh, feed.load)
+        info = jax_step.info_of(settings, images)
+        (phase,) = recipe_of(settings, info)
+        compiled = Compiled(phase, images, settings.compute, devices=[device])
         if self._start is None:  # the same for all, and compiled once
-            self._start = many.init(seeded_keys(0, 0, NUM_EXPERTS), info.example)
+            self._start = compiled.initial(info.example)
         state = jax.device_put(self._start, device, may_alias=False)
-        arrays, done, results = place(feed.arrays, mesh, WHOLE), 0, []
+        done, results = 0, []
         for count in calls:
-            requests = place(feed.host_batches(done, count), mesh, REQUESTS)
-            state, metrics = many.update(state, arrays, requests)
+            state, metrics = compiled.update(state, compiled.requests(done, count))
             results.append(fetch((metrics["loss"], state.variables.stats, state.opt_state)))
             done += count
         return results

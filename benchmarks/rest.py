@@ -21,12 +21,12 @@ import optax
 from ltjax import mesh, optim, runtime
 from ltjax.bench import jax_step
 from ltjax.config.settings import settings_from
-from ltjax.data.feeds import MAIN, resident
 from ltjax.experts import seeded_keys
 from ltjax.learner import LossOutput, Method
 from ltjax.methods.classifier import method_for
 from ltjax.objective import objective
-from ltjax.phases import Info, on_images, phase
+from ltjax.phases import on_images, phase
+from ltjax.run.compiled import Compiled
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def main() -> None:
 
 def parts(settings, images) -> dict:
     """{what: a function that does it once}."""
-    info = Info(jax_step.DATASET, images.image.shape[1:], images.label, jax_step.CLASS_COUNTS)
+    info = jax_step.info_of(settings, images)
     num_experts, size = settings.num_experts, settings.batch_size
     seen = {}
 
@@ -74,14 +74,18 @@ def parts(settings, images) -> dict:
         return LossOutput(None, None, None, None, {})
 
     reader = on_images(Method(None, look, None), info, settings)
-    draw = phase(settings, info, reader, num_experts).draw
-    feed = resident(images, {MAIN: draw}, settings.seed, 0, num_experts)
-    on = mesh.mesh_for(num_experts, jax.devices()[:1])
-    arrays = mesh.place(feed.arrays, on, mesh.WHOLE)
+    step = Compiled(
+        phase(settings, info, reader, num_experts),
+        images,
+        settings.compute,
+        seed=settings.seed,
+        devices=jax.devices()[:1],
+    )
+    feed, on, arrays = step.feed, step.mesh, step.arrays()
     numbers = iter(range(10**9))
 
     def host():
-        return mesh.place(feed.host_batches(next(numbers), 1), on, mesh.REQUESTS)
+        return step.requests(next(numbers))
 
     def read(keys, arrays, request):
         def of_one(key, request):

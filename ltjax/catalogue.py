@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ltjax.data.datasets import DATASETS
 from ltjax.presets import PRESETS
-from ltjax.train import DEFERRABLE, TABLES
+from ltjax.recipes import DEFERRABLE, TABLES
 
 SOURCE = re.compile(r"[A-Z][\w-]+ (?:et al\.|and [A-Z][\w-]+)[^:;]*?\b(?:19|20)\d\d")
 

@@ -24,28 +24,27 @@ def independent(one: Learner, over: str = "vmap") -> Learner:
       over: see `over_experts`.
 
     Returns:
-      `one` with functions that take and return a leading axis [E] on every leaf, but for the
-      batches of `init` and of what predicts, which all experts see.
+      A learner whose functions take and return a leading axis [E] on every leaf. `init` and
+      `predict` take one batch, shared by all experts.
     """
 
-    def of_states(f):
-        return f and (lambda state, batch: over_experts(lambda own: f(own, batch), over)(state))
+    method = one.method
+
+    def predict(variables, batch):
+        return over_experts(lambda own: method.predict(own, batch), over)(variables)
 
     def after_eval(memory, evaluation):
         each = enumerate(evaluation["experts"])
         return stack(
-            [one.after_eval(take(memory, i), evaluation | {"own": own}) for i, own in each]
+            [method.after_eval(take(memory, i), evaluation | {"own": own}) for i, own in each]
         )
 
-    return one._replace(
+    return Learner(
         # No convolution is computed in init (only shapes are used), so vmap is right anywhere;
         # expert i is bitwise what one.init(key[i]) gives.
         init=jax.vmap(one.init, (0, None)),
         update=over_experts(one.update, over),
-        predict=of_states(one.predict),
-        after_eval=after_eval,
-        heads=of_states(one.heads),
-        measures=of_states(one.measures),
+        method=method._replace(predict=predict, after_eval=after_eval),
     )
 
 

@@ -1,11 +1,15 @@
 """What one expert is: a Method, and the Learner that trains it with an optimiser.
 
+The walk of an image: a feed (`ltjax.data.feeds`) hands a batch to `Learner.update`, which calls
+`Method.loss`; that augments the images (`ltjax.phases.on_images`), shows them to a network and asks
+a loss for a value an example. The mean, its gradient and the optimiser's update are here.
+
 A Method says what is learned, in pure functions of one expert and one batch; a Learner adds how
 its parameters move. Neither knows how many experts or devices there are. The mean over the batch
 is taken here and nowhere else, so that a method author never writes one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -38,6 +42,16 @@ class LossOutput(NamedTuple):
     metrics: dict[str, jax.Array]  # each f32[B] or f32[]
 
 
+class Prediction(NamedTuple):
+    """What a method says of a batch. XLA prunes what a caller does not use."""
+
+    logits: jax.Array  # f32[B, C]
+    # Of a network with several heads: what each of them says alone, f32[K, B, C].
+    heads: jax.Array | None = None
+    # Further numbers of each example, {name: f32[B]}; their means are reported.
+    measures: Mapping[str, jax.Array] = {}
+
+
 def unchanged(memory: PyTree, evaluation: dict) -> PyTree:
     """The `after_eval` of methods that learn nothing from an evaluation."""
     del evaluation
@@ -55,19 +69,14 @@ class Method(NamedTuple):
     loss: Callable[
         [Variables, Batch, jax.Array, jax.Array], LossOutput
     ]  # (.., key, progress in [0, 1])
-    predict: Callable[[Variables, Batch], jax.Array]  # logits f32[B, C]
-    # (memory, evaluation of the held-out part), on the host; what metrics.summary says, and under
-    # 'own' the numbers of this expert. Without a held-out part it is never called.
+    predict: Callable[[Variables, Batch], Prediction]
+    # (memory, evaluation of the held-out split), on the host; what metrics.summary says, and under
+    # 'own' the numbers of this expert. Without a held-out split it is never called.
     after_eval: Callable[[PyTree, dict], PyTree] = unchanged
     frozen: tuple[str, ...] = ()  # groups of params that stay as they are, statistics included
-    # Of a network with several heads: what each of them alone says, logits f32[K, B, C].
-    heads: Callable[[Variables, Batch], jax.Array] | None = None
     head_names: tuple[str, ...] = ()  # in reports, where heads differ by more than chance
-    combined: str = (
-        ""  # what `predict` makes of heads, for reports; "" for the mean of their logits
-    )
-    # Further numbers of each example at test time, {name: f32[B]}; their means are reported.
-    measures: Callable[[Variables, Batch], dict[str, jax.Array]] | None = None
+    # What the logits are made of heads, for reports; "" for the mean of their logits.
+    combined: str = ""
 
 
 class TrainState(NamedTuple):
@@ -84,12 +93,7 @@ class Learner(NamedTuple):
 
     init: Callable[[jax.Array, Batch], TrainState]
     update: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
-    predict: Callable[[TrainState, Batch], jax.Array]
-    after_eval: Callable[[PyTree, dict], PyTree]  # (memory, evaluation) -> memory
-    heads: Callable[[TrainState, Batch], jax.Array] | None = None  # logits f32[K, B, C]
-    head_names: tuple[str, ...] = ()
-    combined: str = ""
-    measures: Callable[[TrainState, Batch], dict[str, jax.Array]] | None = None
+    method: Method  # with experts, its `predict` and `after_eval` have the leading axis, too
 
 
 def learner(method: Method, optimizer: optax.GradientTransformation, num_steps: int) -> Learner:
@@ -135,12 +139,7 @@ def learner(method: Method, optimizer: optax.GradientTransformation, num_steps: 
             **metrics,
         }
 
-    def of_variables(f):
-        return f and (lambda state, batch: f(state.variables, batch))
-
-    predict, heads, measures = map(of_variables, (method.predict, method.heads, method.measures))
-    names, combined = method.head_names, method.combined
-    return Learner(init, update, predict, method.after_eval, heads, names, combined, measures)
+    return Learner(init, update, method)
 
 
 def _split(params: dict[str, PyTree], frozen: tuple[str, ...]) -> tuple[dict, dict]:

@@ -127,10 +127,10 @@ def _print(config) -> int:
     from ml_collections import ConfigDict
 
     from ltjax.config.settings import as_dict
-    from ltjax.train import checked
+    from ltjax.recipes import settings_of
 
     try:
-        print(ConfigDict(as_dict(checked(config))))
+        print(ConfigDict(as_dict(settings_of(config))))
     except UserError as error:
         return _fail(str(error))
     return 0

@@ -21,34 +21,12 @@ from ltjax.axes import example_keys
 from ltjax.config.choices import choose, choose_with_start
 from ltjax.config.settings import Settings
 from ltjax.data import sampling
-from ltjax.data.datasets import Dataset
+from ltjax.data.feeds import MAIN
+from ltjax.data.info import DataInfo
 from ltjax.data.sampling import SAMPLERS, Draw
 from ltjax.errors import UserError
 from ltjax.learner import Learner, Method, TrainState, Variables, learner
 from ltjax.models import NETWORKS, Network
-
-
-class Info(NamedTuple):
-    """What a recipe may know of the training set."""
-
-    dataset: Dataset
-    image_shape: tuple[int, int, int]  # H, W, channels
-    labels: np.ndarray  # i64[N]
-    class_counts: np.ndarray  # i64[C]
-    num_validation: int = 0  # images held out of it
-    num_test: int = 0  # images of the test split
-
-    @property
-    def num_classes(self) -> int:
-        """C."""
-        return len(self.class_counts)
-
-    @property
-    def example(self) -> dict[str, np.ndarray]:
-        """A batch of one black image, for shapes."""
-        image = np.zeros((1, *self.image_shape), np.uint8)
-        return {"image": image, "label": np.zeros(1, np.int32), "index": np.zeros(1, np.int32)}
-
 
 # (fresh state, variables at the end of the previous phase or None) -> state. It only fills values:
 # every leaf has its final shape before. It is compiled; leaves have the leading axis of experts,
@@ -81,6 +59,10 @@ def start_from_all(state: TrainState, previous: Variables) -> TrainState:
     return state._replace(variables=previous)
 
 
+# labels i64[N] -> Draw. A recipe knows no labels: the feed of a phase hands them to its samplers.
+Sampler = Callable[[np.ndarray], Draw]
+
+
 class Phase(NamedTuple):
     """One stage of a recipe."""
 
@@ -89,8 +71,8 @@ class Phase(NamedTuple):
     num_experts: int
     num_steps: int
     batch_size: int  # images of an expert and step, by which epochs and speeds are counted
-    draw: Draw
-    streams: Mapping[str, Draw] = MappingProxyType({})  # further ones, nested in the batch
+    sampler: Sampler
+    streams: Mapping[str, Sampler] = MappingProxyType({})  # further ones, nested in the batch
     begin: Begin = fresh
     source: str = "train"  # what is drawn from; or "validation"; or "test", whose labels are hidden
     skip_evaluation: bool = (
@@ -113,13 +95,13 @@ def epoch_of(progress: jax.Array, num_epochs: float, per_epoch: int) -> jax.Arra
 
 def phase(
     settings: Settings,
-    info: Info,
+    info: DataInfo,
     method: Method,
     num_experts: int,
     name: str = "train",
     begin: Begin = fresh,
     around: Callable[[Method], Method] = lambda method: method,
-    streams: Mapping[str, Draw] = MappingProxyType({}),
+    streams: Mapping[str, Sampler] = MappingProxyType({}),
     rates: Mapping[str, float] = MappingProxyType({}),
 ) -> Phase:
     """The usual phase: the config's sampler, augmentation, optimiser, schedule and length.
@@ -139,12 +121,12 @@ def phase(
     Raises:
       UserError: if the training set is smaller than a batch, or an option is wrong.
     """
-    if len(info.labels) < settings.batch_size:
+    if info.num_train < settings.batch_size:
         raise UserError(
-            f"config.batch_size is {settings.batch_size}, but there are only {len(info.labels)} "
+            f"config.batch_size is {settings.batch_size}, but there are only {info.num_train} "
             f"training images; choose at most that many."
         )
-    per_epoch = steps_per_epoch(len(info.labels), settings)
+    per_epoch = steps_per_epoch(info.num_train, settings)
     make_schedule = choose(optim.SCHEDULES, "schedule", **settings.schedule)
     optimizer = optim.sgd(
         make_schedule(settings.num_epochs, per_epoch),
@@ -160,7 +142,7 @@ def phase(
         num_experts=num_experts,
         num_steps=num_steps,
         batch_size=settings.batch_size,
-        draw=draw(settings, info.labels, num_steps),
+        sampler=sampler(settings, num_steps),
         streams=streams,
         begin=begin,
     )
@@ -168,7 +150,7 @@ def phase(
 
 def passes(
     settings: Settings,
-    info: Info,
+    info: DataInfo,
     method: Method,
     name: str,
     times: int = 1,
@@ -179,7 +161,7 @@ def passes(
     They come as they are, not augmented; index -1 fills up the last batch of each pass. It goes on
     with the previous phase, and all of the method must be frozen.
     """
-    size = len(info.labels) if source == "train" else info.num_validation
+    size = info.num_train if source == "train" else info.num_validation
     per_pass = steps_per_epoch(size, settings)
     images = on_images(method, info, dataclasses.replace(settings, augment={"name": "none"}))
     return Phase(
@@ -188,40 +170,54 @@ def passes(
         num_experts=settings.num_experts,
         num_steps=times * per_pass,
         batch_size=settings.batch_size,
-        draw=sampling.in_order(size, settings.batch_size),
+        sampler=in_order(settings.batch_size),
         begin=start_from("backbone", "head"),
         source=source,
         skip_evaluation=True,
     )
 
 
-def draw(settings: Settings, labels: np.ndarray, num_steps: int) -> Draw:
-    """The config's sampler for images with these labels i64[N], in a phase of so many steps."""
-    start, sampler = choose_with_start(SAMPLERS, "sampler", **settings.sampler)
-    arguments = labels, settings.batch_size, num_steps
-    if not start:
-        return sampler(*arguments)
+def sampler(settings: Settings, num_steps: int) -> Sampler:
+    """The config's sampler, in a phase of so many steps."""
+    start, chosen = choose_with_start(SAMPLERS, "sampler", **settings.sampler)
     first = math.ceil(round(start * num_steps, 6))  # at least `start` of the phase is through
-    return sampling.deferred(sampler(*arguments), sampling.instance_balanced(*arguments), first)
+
+    def draw(labels):
+        arguments = labels, settings.batch_size, num_steps
+        if not start:
+            return chosen(*arguments)
+        return sampling.deferred(chosen(*arguments), sampling.instance_balanced(*arguments), first)
+
+    return draw
 
 
-def network(settings: Settings, info: Info) -> Network:
+def in_order(batch_size: int) -> Sampler:
+    """All images in their order, again and again, the same for every expert."""
+    return lambda labels: sampling.in_order(len(labels), batch_size)
+
+
+def draws(phase: Phase, labels: np.ndarray) -> dict[str, Draw]:
+    """{stream: its sampler for images with these labels i64[N]}, the main one first."""
+    samplers = {MAIN: phase.sampler, **phase.streams}
+    return {name: sampler(labels) for name, sampler in samplers.items()}
+
+
+def network(settings: Settings, info: DataInfo) -> Network:
     """The config's network for the data set's classes."""
     make = choose(NETWORKS, "network", **settings.network)
     return make(info.num_classes, settings.compute.convolution)
 
 
-def on_images(method: Method, info: Info, settings: Settings) -> Method:
+def on_images(method: Method, info: DataInfo, settings: Settings) -> Method:
     """Let a method that expects normalised floats read the data set's uint8 images.
 
     The floats are of config.compute.dtype, and networks compute in the type of their images. In
     training the images are augmented first, each with a key of its own.
     """
-    dataset = info.dataset
-    augment = choose(AUGMENTS, "augment", **settings.augment)(dataset, info.image_shape)
+    augment = choose(AUGMENTS, "augment", **settings.augment)(info, info.image_shape)
 
     def normalized(batch):
-        image = normalize(batch["image"], dataset.mean, dataset.std, settings.compute.dtype)
+        image = normalize(batch["image"], info.mean, info.std, settings.compute.dtype)
         return batch | {"image": image} | {k: normalized(v) for k, v in _streams(batch).items()}
 
     def augmented(batch, key):
@@ -231,9 +227,6 @@ def on_images(method: Method, info: Info, settings: Settings) -> Method:
         nested = {k: augmented(v, own) for (k, v), own in zip(streams.items(), others, strict=True)}
         return batch | {"image": augment(keys, batch["image"])} | nested
 
-    def of_normalized(f):
-        return f and (lambda variables, batch: f(variables, normalized(batch)))
-
     def loss(variables, batch, key, progress):
         augment_key, key = jax.random.split(key)
         batch = augmented(batch, augment_key)
@@ -242,9 +235,7 @@ def on_images(method: Method, info: Info, settings: Settings) -> Method:
     return method._replace(
         init=lambda key, batch: method.init(key, normalized(batch)),
         loss=loss,
-        predict=of_normalized(method.predict),
-        heads=of_normalized(method.heads),
-        measures=of_normalized(method.measures),
+        predict=lambda variables, batch: method.predict(variables, normalized(batch)),
     )
 
 

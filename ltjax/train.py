@@ -1,4 +1,4 @@
-"""A run from its config to its report: settings, data, recipe, phases, evaluation."""
+"""One run, from its config to its report: data, recipe, phases, evaluation."""
 
 import contextlib
 import pathlib
@@ -7,50 +7,37 @@ from typing import Any
 
 from rich.console import Console
 
-from ltjax import kernels
-from ltjax.augmentation.augments import AUGMENTS
-from ltjax.config.choices import choose, choose_with_start, pick
-from ltjax.config.settings import Settings, as_dict, settings_from
+from ltjax import kernels, recipes
+from ltjax.config.settings import Settings, as_dict
 from ltjax.data import datasets
-from ltjax.data.sampling import SAMPLERS
-from ltjax.losses.classification import LOSSES
-from ltjax.losses.mixing import MIXINGS
-from ltjax.losses.reweighting import REWEIGHTINGS
-from ltjax.mesh import check_batch, mesh_for, process_zero_first
-from ltjax.methods import METHODS
-from ltjax.methods.parts.sharing import sharing
-from ltjax.models import NETWORKS, cost
-from ltjax.optim import SCHEDULES
-from ltjax.phases import Info, Phase
+from ltjax.evaluation.evaluate import evaluator
+from ltjax.evaluation.metrics import one_line
+from ltjax.mesh import process_zero_first
+from ltjax.models import cost
 from ltjax.report import summary as report
 from ltjax.report import tables
-from ltjax.run import folder as rundir
+from ltjax.run import folder as run_folder
 from ltjax.run.checkpoint import Checkpoints, Position
+from ltjax.run.compiled import Compiled
 from ltjax.run.console import own_console, say
-from ltjax.run.loop import Loop, Run, number
+from ltjax.run.loop import Evaluation, Loop, Run, number
 from ltjax.runtime import use_cache
 
-TABLES = {
-    "method": METHODS,
-    "network": NETWORKS,
-    "schedule": SCHEDULES,
-    "augment": AUGMENTS,
-    "sampler": SAMPLERS,
-    "loss": LOSSES,
-    "reweight": REWEIGHTINGS,
-    "mixing": MIXINGS,
-}
-DEFERRABLE = ("sampler", "loss", "reweight")  # those that may do so late in a phase
 
-
-def run(config: Mapping[str, Any], workdir: str | None = None, brief: bool = False) -> dict:
-    """Train what a config says, or go on with it, and evaluate the last state.
+def run(
+    config: Mapping[str, Any],
+    workdir: str | None = None,
+    brief: bool = False,
+    splits: datasets.Splits | None = None,
+) -> dict:
+    """Train what a config says, or resume it, and evaluate the last state.
 
     Args:
       config: an ml_collections.ConfigDict or any mapping with the fields of ltjax.config.settings.
-      workdir: the folder of the run; made if it is not there, gone on with if it is. By default
-        one under runs/ that belongs to the config.
-      brief: of a run that is complete already, say a line and not its tables.
+      workdir: the folder of the run; made if it is missing, resumed if it is not. By default one
+        under runs/ that belongs to the config.
+      brief: if the run is already complete, print one line instead of its tables.
+      splits: data that is ready; by default the config's is prepared and read.
 
     Compiled programs are kept in the user's cache folder, which sets options of JAX for the whole
     process, unless config.compute.cache is False (ltjax.runtime).
@@ -63,122 +50,101 @@ def run(config: Mapping[str, Any], workdir: str | None = None, brief: bool = Fal
       Stopped: on Ctrl-C or SIGTERM, after saving (ltjax.run.loop).
       Diverged: if the loss is no longer finite (ltjax.run.loop).
     """
-    settings = checked(config)
+    settings = recipes.settings_of(config)
     kernels.target()  # a wrong LTJAX_KERNELS, too, is said before anything is made
     folder = (
         pathlib.Path(workdir)
         if workdir
-        else rundir.default(as_dict(settings), settings.method["name"])
+        else run_folder.default(as_dict(settings), settings.method["name"])
     )
     console = own_console()
     if settings.compute.cache:
         use_cache()
 
-    complete = (folder / rundir.REPORT).exists()
+    complete = (folder / run_folder.REPORT).exists()
     if not complete:  # what is wrong with the data or the recipe is said before a folder is made
-        splits = read(settings, console)
-        info = info_of(splits)
-        recipe = recipe_of(settings, info)
+        splits = splits or read(settings, console)
+        recipe = recipes.recipe_of(settings, splits.info)
+        recipes.check_devices(recipe, settings, splits.info)
     with contextlib.ExitStack() as holding:
-        process_zero_first(lambda: holding.enter_context(rundir.claimed(folder, settings)))
+        process_zero_first(lambda: holding.enter_context(run_folder.claimed(folder, settings)))
         if complete:
-            result = rundir.load_json(folder / rundir.REPORT)
+            result = run_folder.load_json(folder / run_folder.REPORT)
             if brief:
-                say(console, f"complete: {report.one_line('test', result['splits']['test'])}")
+                say(console, f"complete: {one_line('test', result['splits']['test'])}")
                 return result
             say(console, f"This run is complete: {folder}. Give another --workdir to train anew.")
         else:
+            process_zero_first(lambda: run_folder.remember_data(folder, splits.info))
             checkpoints = holding.enter_context(Checkpoints(folder))
             saved = checkpoints.position()
             reached = number(recipe, saved.phase, saved.step) if saved else 0
-            log = holding.enter_context(rundir.Log(folder, reached))
-            this = Run(settings, splits, info, recipe, folder, checkpoints, log, console)
-            result = _train(this, saved)
-            rundir.write(folder / "report.md", tables.markdown(result))
-            rundir.save_json(folder / rundir.REPORT, result)
+            log = holding.enter_context(run_folder.Log(folder, reached))
+            num_train = splits.info.num_train
+            shared = Run(settings, num_train, recipe, folder, checkpoints, log, console)
+            result = _train(shared, splits, saved)
+            run_folder.write(folder / "report.md", tables.markdown(result))
+            run_folder.save_json(folder / run_folder.REPORT, result)
     console.print(tables.for_console(result))
     say(console, f"Report: {folder / 'report.md'}")
     return result
 
 
-def checked(config: Mapping[str, Any]) -> Settings:
-    """The settings of a config, as far as they can be checked without its data.
-
-    Raises:
-      UserError: for a wrong type or value, an unknown name, an option that is missing or unknown.
-    """
-    settings = settings_from(config)
-    for field, table in TABLES.items():
-        (choose_with_start if field in DEFERRABLE else choose)(
-            table, field, **getattr(settings, field)
-        )
-    pick(datasets.DATASETS, settings.data.name, "config.data.name")
-    return settings
-
-
-def _train(this: Run, saved: Position | None) -> dict:
-    """Go through the phases, from the saved position on, then evaluate."""
-    say(this.console, report.headline(this.settings, this.splits, this.recipe))
-    for note in notes(this.settings):
-        say(this.console, f"Note: {note}")
-    state, seconds = None, saved.seconds if saved else 0.0
-    for phase_number in range(saved.phase if saved else 0, len(this.recipe)):
-        loop, start = Loop(this, phase_number), 0
-        if saved and saved.phase == phase_number:
-            state, start = this.checkpoints.restore(like=loop.initial()), saved.step
-            say(this.console, f"Going on from {loop.at(start)} in {this.folder}.")
-        else:
-            state = loop.begin(state and state.variables)
-            if phase_number:  # what begin did need not be done again
-                loop.save(state, 0, seconds)
-        state, seconds = loop.train(state, start, seconds)
-    rates = [
-        event["images_per_second"] for event in this.log.read() if "images_per_second" in event
-    ]
-    counted, result = recipe_of(cost.countable(this.settings), this.info), loop.evaluate(state)
-    return report.describe(this.settings, this.splits, counted, result, seconds, rates)
-
-
-def notes(settings: Settings) -> list[str]:
-    """What may be meant, but is unusual."""
-    warmup = settings.schedule.get("warmup_epochs") or 0
-    if warmup <= settings.num_epochs:
-        return []
-    return [
-        f"the warm-up (config.schedule.warmup_epochs is {warmup}) is longer than the run "
-        f"(config.num_epochs is {settings.num_epochs:g})."
-    ]
-
-
 def read(settings: Settings, console: Console) -> datasets.Splits:
     """The data of a run, prepared first where that can be done."""
-    process_zero_first(
-        lambda: datasets.prepare(settings.data, tell=lambda text: say(console, text))
-    )
+
+    def prepare():
+        datasets.prepare(settings.data, tell=lambda text: say(console, text))
+
+    process_zero_first(prepare)
     return datasets.load(settings.data)
 
 
-def info_of(splits: datasets.Splits) -> Info:
-    """What recipes may know of the data."""
-    return Info(
-        splits.dataset,
-        splits.train.image.shape[1:],
-        splits.train.label,
-        splits.class_counts,
-        num_validation=len(splits.validation.label) if splits.validation else 0,
-        num_test=len(splits.test.label),
+def _train(run: Run, splits: datasets.Splits, saved: Position | None) -> dict:
+    """Go through the phases, from the saved position on, then evaluate."""
+    settings, info = run.settings, splits.info
+    say(run.console, report.headline(settings, splits, run.recipe))
+    for note in recipes.notes(settings):
+        say(run.console, f"Note: {note}")
+    state, seconds = None, saved.seconds if saved else 0.0
+    evaluated = splits.evaluated()
+    held_out = next(iter(evaluated))  # "validation" if there is one, else "test"
+    for phase_number in range(saved.phase if saved else 0, len(run.recipe)):
+        compiled = _compiled(run, splits, phase_number)
+        evaluate = evaluator(
+            compiled.many.method,
+            compiled.mesh,
+            settings.eval_batch_size,
+            info.class_counts,
+            settings.combine,
+        )
+        evaluation = Evaluation(held_out, evaluated[held_out], evaluate)
+        loop, start = Loop(run, phase_number, compiled, evaluation), 0
+        if saved and saved.phase == phase_number:
+            like = compiled.initial(info.example)
+            state, start = run.checkpoints.restore(like=like), saved.step
+            say(run.console, f"Resuming from {loop.at(start)} in {run.folder}.")
+        else:
+            state = compiled.begin(info.example, state and state.variables)
+            if phase_number:  # what begin did need not be done again
+                loop.save(state, 0, seconds)
+        state, seconds = loop.train(state, start, seconds)
+    result = {name: evaluate(state.variables, images) for name, images in evaluated.items()}
+    rates = [event["images_per_second"] for event in run.log.read() if "images_per_second" in event]
+    counted = recipes.recipe_of(cost.countable(settings), info)
+    return report.describe(settings, splits, counted, result, seconds, rates)
+
+
+def _compiled(run: Run, splits: datasets.Splits, number: int) -> Compiled:
+    """Phase `number`; images of the test split come without their labels."""
+    phase, settings = run.recipe[number], run.settings
+    images = getattr(splits, phase.source)
+    return Compiled(
+        phase,
+        images.unlabelled() if phase.source == "test" else images,
+        settings.compute,
+        seed=settings.seed,
+        number=number,
+        expert_devices=settings.mesh.expert,
+        feed_kind=settings.data.feed,
     )
-
-
-def recipe_of(settings: Settings, info: Info) -> tuple[Phase, ...]:
-    """The phases of a run, checked against the devices at hand.
-
-    Raises:
-      UserError: for what the method refuses.
-    """
-    phases = choose(METHODS, "method", **settings.method)(settings, info)
-    for phase in phases:
-        mesh = mesh_for(phase.num_experts, expert=settings.mesh.expert)
-        for draw in (phase.draw, *phase.streams.values()):
-            check_batch(mesh, settings.batch_size, len(draw((0, 0, 0), 0)))
-    return tuple(sharing(phase, settings.share) for phase in phases)

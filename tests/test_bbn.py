@@ -149,7 +149,7 @@ def test_the_prediction_is_the_mean_of_what_each_branch_says_alone():
     other = jax.tree.map(lambda x: x + 1, variables.params["rebalancing"])
     changed = variables._replace(params=variables.params | {"rebalancing": other})
     says = jax.jit(
-        lambda variables: (method.predict(variables, batch), method.heads(variables, batch))
+        lambda variables: method.predict(variables, batch)[:2]  # logits, heads
     )
     (predicted, heads), (_, heads_changed) = says(variables), says(changed)
     np.testing.assert_allclose(heads.mean(0), predicted, atol=1e-5)
@@ -197,9 +197,9 @@ def test_the_second_batch_is_of_the_reversed_tail():
         return np.bincount(label[drawn]) / len(drawn)
 
     # 4,800 images: three standard deviations are at most 2.2 %
-    np.testing.assert_allclose(shares(phase.draw), counts / counts.sum(), atol=0.022)
+    np.testing.assert_allclose(shares(phase.sampler(label)), counts / counts.sum(), atol=0.022)
     expected = (1 / counts) / (1 / counts).sum()
-    np.testing.assert_allclose(shares(phase.streams["reversed"]), expected, atol=0.022)
+    np.testing.assert_allclose(shares(phase.streams["reversed"](label)), expected, atol=0.022)
 
 
 def test_a_network_without_blocks_is_refused(monkeypatch):
@@ -214,7 +214,7 @@ def test_predictions_get_better_on_a_toy_tail():
     test = toy.splits().test
 
     def nll(state):
-        log_probs = jax.nn.log_softmax(ours.many.predict(state, {"image": jnp.asarray(test.image)}))
+        log_probs = jax.nn.log_softmax(ours.predict(state, test.image).logits)
         return -log_probs[:, np.arange(36), test.label].mean(-1)
 
     before = nll(ours.init())

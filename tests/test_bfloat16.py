@@ -12,7 +12,6 @@ from toy import Trainer, numbers
 
 from ltjax import kernels
 from ltjax.config.settings import Compute
-from ltjax.evaluation.evaluate import evaluator
 from ltjax.experts import best_over
 from ltjax.models.layers import described
 
@@ -38,12 +37,12 @@ def test_the_loss_falls_and_whatever_is_kept_is_float32(method):
 def test_activations_are_bfloat16_and_logits_float32():
     ours = trainer("classifier", "bfloat16")
     batch = {"image": jnp.asarray(toy.splits().test.image[:5])}
-    program = str(jax.make_jaxpr(ours.many.predict)(ours.init(), batch))
+    predict = ours.many.method.predict
+    program = str(jax.make_jaxpr(predict)(ours.init().variables, batch))
     convolutions = [line for line in program.splitlines() if "conv_general_dilated[" in line]
     assert convolutions and all("bf16[" in line for line in convolutions)
-    assert ours.many.predict(ours.init(), batch).dtype == np.float32
-    evaluate = evaluator(ours.many.predict, ours.mesh, batch_size=16)
-    result = evaluate(ours.steps(40)[0], toy.splits().test, toy.CLASS_COUNTS, "probs")
+    assert predict(ours.init().variables, batch).logits.dtype == np.float32
+    result = ours.evaluate(ours.steps(40)[0], toy.splits().test)
     assert result["average"]["accuracy"] > 0.5
 
 

@@ -11,9 +11,10 @@ from ltjax import train
 from ltjax.config.choices import choose
 from ltjax.config.settings import all_fields, settings_from
 from ltjax.data import datasets
-from ltjax.data.images import Images
+from ltjax.data.images import InMemory
 from ltjax.data.splits import long_tailed_counts
 from ltjax.models import NETWORKS
+from ltjax.recipes import TABLES
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
@@ -32,15 +33,16 @@ def mock(data):
         data.name, (100, (32, 32, 3))
     )
     counts = long_tailed_counts(classes, 200.0, 20)
+    dataset = datasets.DATASETS[data.name]
 
     def noise(label):
-        return Images(rng.integers(0, 256, (len(label), *shape)).astype(np.uint8), label)
+        return InMemory(rng.integers(0, 256, (len(label), *shape)).astype(np.uint8), label)
 
     train = noise(np.repeat(np.arange(classes), counts))
     names = [str(c) for c in range(classes)]
     manifest = {"train": {"rule": "noise", "sha256": "", "class_counts": counts.tolist()}}
     test = noise(np.arange(classes))
-    return datasets.Splits(datasets.DATASETS[data.name], train, None, test, names, counts, manifest)
+    return datasets.assembled(data, dataset, train, test, names, manifest)
 
 
 @pytest.mark.parametrize(
@@ -51,18 +53,17 @@ def mock(data):
         for path in CONFIGS
     ],
 )
-def test_a_config_takes_a_step_on_noise(path, tmp_path, monkeypatch):
+def test_a_config_takes_a_step_on_noise(path, tmp_path):
     module = read(path)
     assert f"--config configs/{path.name}" in module.__doc__
     config = module.get_config()
-    monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
-    monkeypatch.setattr(datasets, "load", mock)
     cosine = config.schedule.name == "cosine"  # needs two epochs; these have three steps each
     config.num_epochs, config.batch_size = (2.0, 336) if cosine else (1e-3, 8)
     config.compute = dict(experts_over="map")
     assert config.network.name in NETWORKS.keys() - toy.NAMES
     config.network.name = "tiny"  # soon compiled
-    report = train.run(config, workdir=str(tmp_path))
+    splits = mock(settings_from(config).data)
+    report = train.run(config, workdir=str(tmp_path), splits=splits)
     assert report["steps"] <= 6
     assert len(report["splits"]["test"]["experts"]) == config.num_experts
 
@@ -71,7 +72,7 @@ def test_a_config_takes_a_step_on_noise(path, tmp_path, monkeypatch):
 def test_every_other_choice_is_one_name_away(path):
     """What a config says of one row of a table does not stand in the way of another row."""
     needed = {"power": {"q": 0.5}, "cutout": {"size": 4}}
-    for field, table in train.TABLES.items():
+    for field, table in TABLES.items():
         for name in table:
             config = read(path).get_config()
             config[field].name = name

@@ -13,7 +13,6 @@ import pytest
 import toy
 from toy import Trainer, assert_same_step, assert_trees_close, assert_trees_equal, numbers
 
-from ltjax.evaluation.evaluate import evaluator
 from ltjax.experts import seeded_keys, stack, take
 from ltjax.methods import METHODS
 from ltjax.presets import PRESETS
@@ -80,10 +79,10 @@ def test_the_loss_falls_on_a_toy_tail(method):
 def test_predictions_are_finite_deterministic_logits(phase):
     ours = trainer(phase, 4)
     state, _ = ours.steps(2)
-    batch = {"image": jnp.asarray(toy.splits().test.image[:5])}
-    logits = ours.many.predict(state, batch)
+    image = toy.splits().test.image[:5]
+    logits = ours.predict(state, image).logits
     assert logits.shape == (4, 5, 4) and np.isfinite(logits).all()
-    np.testing.assert_array_equal(logits, ours.many.predict(state, batch))
+    np.testing.assert_array_equal(logits, ours.predict(state, image).logits)
 
 
 @every_phase
@@ -225,10 +224,8 @@ def test_evaluation_of_a_ragged_split_is_numpy_by_hand(phase, shape):
     test = toy.splits().test
     keep = np.random.default_rng(0).permutation(36)[:27]  # 27 = 16 + 11
     test = test.take(keep)
-    evaluate = evaluator(ours.many.predict, ours.mesh, batch_size=16)
-    result = evaluate(state, test, toy.CLASS_COUNTS, "probs")
-
-    logits = np.asarray(ours.many.predict(state, {"image": jnp.asarray(test.image)}), np.float64)
+    result = ours.evaluate(state, test)
+    logits = np.asarray(ours.predict(state, test.image).logits, np.float64)
     probs = np.exp(logits - logits.max(-1, keepdims=True))
     probs /= probs.sum(-1, keepdims=True)
     average = probs.mean(0)

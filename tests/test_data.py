@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 from ltjax.config.settings import Data
 from ltjax.data import builders, datasets, splits
-from ltjax.data.images import Images, evaluation_batches
+from ltjax.data.images import InMemory, evaluation_batches
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_digits_are_scikit_learns(digits, data_dir):
 def test_the_long_tailed_digits_are_the_rule_and_the_selection(digits, data_dir):
     loaded = datasets.load(digits)
     counts = [124, 88, 63, 45, 32, 23, 16, 12, 8, 6]  # floor(124 * 20^(-j / 9))
-    np.testing.assert_array_equal(loaded.class_counts, counts)
+    np.testing.assert_array_equal(loaded.info.class_counts, counts)
     np.testing.assert_array_equal(np.bincount(loaded.test.label), 50)
     source = builders.read_encoded(
         tfds.builder("digits", data_dir=data_dir, file_format="array_record"), "train"
@@ -73,7 +73,7 @@ def test_a_validation_part_is_cut_from_the_training_set_alone(digits, data_dir):
     np.testing.assert_array_equal(
         np.bincount(cut.validation.label), [24, 17, 12, 9, 6, 4, 3, 2, 1, 1]
     )
-    np.testing.assert_array_equal(cut.class_counts, np.bincount(cut.train.label))
+    np.testing.assert_array_equal(cut.info.class_counts, np.bincount(cut.train.label))
     np.testing.assert_array_equal(cut.test.image, whole.test.image)
 
 
@@ -89,9 +89,9 @@ def test_cifar_lt_has_the_published_counts(name, classes, tmp_path):
     datasets.prepare(data, tell=lambda text: None)
     loaded = datasets.load(data)
     expected = splits.long_tailed_counts(classes, 50_000 / classes, 100)
-    np.testing.assert_array_equal(loaded.class_counts, expected)
+    np.testing.assert_array_equal(loaded.info.class_counts, expected)
     assert loaded.test.image.shape == (10_000, 32, 32, 3)
-    assert loaded.class_counts.sum() == {"cifar10": 12_406, "cifar100": 10_847}[name]
+    assert loaded.info.class_counts.sum() == {"cifar10": 12_406, "cifar100": 10_847}[name]
 
 
 def test_tensorflow_is_not_imported(digits):
@@ -105,7 +105,7 @@ def test_tensorflow_is_not_imported(digits):
 
 
 def test_the_last_batch_of_an_evaluation_is_filled_up_and_masked():
-    images = Images(np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2, 1), np.arange(7))
+    images = InMemory(np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2, 1), np.arange(7))
     batches = list(evaluation_batches(images, 4))
     assert [batch["image"].shape for batch in batches] == [(4, 2, 2, 1)] * 2
     mask = np.concatenate([batch["mask"] for batch in batches])

@@ -118,7 +118,7 @@ def test_nearest_class_means_are_the_authors(transform, float64):
             after.memory["class_means"], file[f"ncm/centroids/{transform}cs"], atol=1e-9
         )
         np.testing.assert_allclose(after.memory["mean"], file["ncm/centroids/mean"], atol=1e-9)
-        logits = method.predict(after, test)
+        logits = method.predict(after, test).logits
         expected = file[f"ncm/{transform}_{distance}/logits"]
         np.testing.assert_allclose(logits, expected, atol=1e-9)
         np.testing.assert_array_equal(logits.argmax(-1), file[f"ncm/{transform}_{distance}/pred"])
@@ -128,7 +128,7 @@ def test_means_are_gathered_in_two_exact_halves():
     """41 steps a pass: XLA's 41 / 82 may be less than a half."""
     settings = toy.settings(network={"name": "tiny"}, batch_size=2, method={"name": "ncm"})
     train = toy.images([40, 20, 12, 10])
-    info = toy.info()._replace(labels=train.label, class_counts=np.bincount(train.label))
+    info = toy.info()._replace(class_counts=np.bincount(train.label))
     _, means = choose(METHODS, "method", "ncm", transform="un")(settings, info)
     assert means.num_steps == 82
     network = toy.NETWORKS["tiny"](4)
@@ -136,9 +136,9 @@ def test_means_are_gathered_in_two_exact_halves():
     state = means.learner.init(key, batch)
     arrays = {"image": train.image, "label": train.label.astype(np.int32)}
     update = jax.jit(jax.vmap(means.learner.update, axis_name="data"))
-    state = jax.tree.map(lambda x: x[None], state)
+    state, draw = jax.tree.map(lambda x: x[None], state), means.sampler(train.label)
     for step in range(82):
-        rows = means.draw((0, 0, 0), step)
+        rows = draw((0, 0, 0), step)
         batch = {name: x[rows][None] for name, x in arrays.items()} | {"index": rows[None]}
         state, _ = update(state, batch)
     memory = jax.tree.map(lambda x: x[0], state.variables.memory)
@@ -167,11 +167,11 @@ def test_the_sweep_takes_the_tau_that_is_best_for_the_mean_class(float64):
         for tau in decoupled.TAUS
     ]  # fmt: skip
     np.testing.assert_array_equal(after.memory["right"], right)
-    predicted = method.predict(after, {"image": features})
+    predicted = method.predict(after, {"image": features}).logits
     best = np.argmax((np.array(right) / np.maximum(np.bincount(label, minlength=10), 1)).mean(1))
     expected = decoupled.normalized_logits(features, kernel, decoupled.TAUS[best])
     np.testing.assert_allclose(predicted, expected, atol=1e-12)
-    said = method.measures(after, {"image": features})["tau"]
+    said = method.predict(after, {"image": features}).measures["tau"]
     np.testing.assert_allclose(said, np.full(len(features), decoupled.TAUS[best]))
     assert (np.asarray(right).sum(1)[best] == 40) and decoupled.TAUS[best] <= 1.5
 

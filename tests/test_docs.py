@@ -9,9 +9,9 @@ import pytest
 import toy
 from conftest import ROOT, SHARED
 
-from ltjax import train
 from ltjax.catalogue import rows
 from ltjax.losses.classification import LOSSES
+from ltjax.recipes import TABLES
 
 DOCS = ROOT / "docs"
 
@@ -54,7 +54,7 @@ def test_a_loss_of_ones_own_is_one_function_and_one_row(power):
 )
 def test_a_page_has_every_row_of_its_table(page, field):
     text = (DOCS / page).read_text()
-    missing = [name for name in train.TABLES[field] if f"`{name}`" not in text]
+    missing = [name for name in TABLES[field] if f"`{name}`" not in text]
     assert [name for name in missing if name != "none"] == []
 
 

@@ -186,20 +186,14 @@ def test_a_config_mistake_is_one_line_and_leaves_nothing_behind(change, words, d
     assert not (tmp_path / "run").exists()
 
 
-@pytest.fixture
-def toy_data(monkeypatch):
-    monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
-    monkeypatch.setattr(datasets, "load", lambda data: toy.splits())
-
-
 def refused(workdir, **change):
+    splits = None if "data" in change else toy.splits()
     with pytest.raises(UserError) as caught:
-        train.run(GOOD | change, workdir=str(workdir))
+        train.run(GOOD | change, workdir=str(workdir), splits=splits)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-@pytest.mark.usefixtures("toy_data")
 def test_a_workdir_that_is_a_file_is_refused(tmp_path):
     path = tmp_path / "file"
     path.write_text("mine")
@@ -207,14 +201,12 @@ def test_a_workdir_that_is_a_file_is_refused(tmp_path):
     assert "--workdir" in refused(path / "below")
 
 
-@pytest.mark.usefixtures("toy_data")
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     assert "not a run of ltjax" in refused(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.usefixtures("toy_data")
 def test_a_workdir_of_another_config_is_refused_with_what_differs(tmp_path):
     with rundir.claimed(tmp_path, settings_from(GOOD)):
         pass
@@ -224,7 +216,6 @@ def test_a_workdir_of_another_config_is_refused_with_what_differs(tmp_path):
         pass  # decides no result
 
 
-@pytest.mark.usefixtures("toy_data")
 @pytest.mark.parametrize("text", [b"{", b"\xff\xfe", b"[]", b'{"data": 1}'])
 def test_a_broken_config_json_is_refused(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text)
@@ -232,13 +223,11 @@ def test_a_broken_config_json_is_refused(tmp_path, text):
     assert (tmp_path / "config.json").read_bytes() == text
 
 
-@pytest.mark.usefixtures("toy_data")
 def test_a_folder_where_a_run_is_at_work_is_refused(tmp_path):
     with rundir.claimed(tmp_path, settings_from(GOOD)):
         assert "Another process is at work" in refused(tmp_path)
 
 
-@pytest.mark.usefixtures("toy_data")
 def test_a_bucket_is_not_taken_for_a_local_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "not a local folder" in refused("gs://bucket/run")

@@ -33,11 +33,10 @@ def test_an_exact_share_needs_no_further_class():
 @pytest.mark.parametrize("num_heads, donors", [(5, 48), (7, 48), (48, 48), (54, 64)])
 def test_a_step_sees_every_head_class_and_as_many_images_as_it_can(num_heads, donors):
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(60), np.arange(70, 10, -1)))
-    draw, streams = fa.draws(labels, np.arange(num_heads), batch_size=128, num_fused=3)
+    main, streams = fa.samplers(np.arange(num_heads), batch_size=128, num_fused=3)
+    draws = [of(labels) for of in (main, streams["tail"], streams["donor"])]
     for step in range(3):
-        head, tail, donor = (
-            labels[of((0, 0, 0), step)] for of in (draw, streams["tail"], streams["donor"])
-        )
+        head, tail, donor = (labels[draw((0, 0, 0), step)] for draw in draws)
         assert (len(head), len(tail), len(donor)) == (64, 16, donors)
         assert head.max() < num_heads <= tail.min()
         np.testing.assert_array_equal(np.unique(donor), np.arange(num_heads))
@@ -45,8 +44,9 @@ def test_a_step_sees_every_head_class_and_as_many_images_as_it_can(num_heads, do
 
 def test_donors_of_a_class_are_any_of_its_images():
     labels = np.repeat([0, 1, 2], [3, 3, 1])
-    _, streams = fa.draws(labels, np.arange(2), batch_size=8, num_fused=1)
-    seen = np.concatenate([streams["donor"]((0, 0, 0), step) for step in range(600)])
+    _, streams = fa.samplers(np.arange(2), batch_size=8, num_fused=1)
+    donors = streams["donor"](labels)
+    seen = np.concatenate([donors((0, 0, 0), step) for step in range(600)])
     counts = np.bincount(seen, minlength=6)
     assert len(counts) == 6 and ((counts - 200) ** 2 / 200).sum() < 20.5  # 5 degrees, p = 0.001
 
@@ -169,5 +169,5 @@ def test_head_classes_of_cifar100_are_those_of_nine_tenths():
 
 def test_an_epoch_of_the_last_phase_has_as_many_steps_as_any():
     fusion = toy.recipe("feature_augmentation", network={"name": "tiny"}, num_epochs=10.0)[-1]
-    assert len(fusion.draw((0, 0, 0), 0)) < fusion.batch_size == 16
+    assert len(fusion.sampler(toy.splits().train.label)((0, 0, 0), 0)) < fusion.batch_size == 16
     assert fusion.num_steps == 2 * steps_per_epoch(75, fusion)  # extra_share 0.2

@@ -67,7 +67,7 @@ def test_features_and_predictions_are_the_authors():
 
     def evaluate(variables):
         features, _ = net.features(variables, batch["image"], bbn.BRANCHES, train=False)
-        return features, trained(net).predict(variables, batch)
+        return features, trained(net).predict(variables, batch).logits
 
     (conventional, rebalancing), logits = on_one_device(evaluate, 1)(variables)
     close(conventional, file["eval/feature_cb_a"], atol=1e-5)

@@ -161,6 +161,6 @@ def test_weights_of_heads_at_test_time_are_the_authors(float64):
     )
     assert not state.variables.memory["stopped"][0]  # no weight fell below 0.05
     variables = jax.tree.map(lambda x: x[0], state.variables)
-    found = method.predict(variables, {"image": first})
+    found = method.predict(variables, {"image": first}).logits
     expected = np.einsum("k,bkc->bc", weights[-1], first)
     np.testing.assert_allclose(found, expected, rtol=1e-12)

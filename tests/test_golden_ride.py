@@ -205,10 +205,12 @@ def test_the_router_is_the_authors():
         return (
             trained,
             (logits, gates, routing.needed(logits, label)),
-            (method.predict(variables, batch), method.measures(variables, batch)),
+            method.predict(variables, batch),
         )
 
-    trained, (logits, gates, targets), (routed, measured) = on_one_device(everything, 1)(variables)
+    trained, (logits, gates, targets), (routed, _, measured) = on_one_device(everything, 1)(
+        variables
+    )
     (value, stats), gradient = trained
     close(value, file["train/loss"][0])
     expected = gates_of({k.replace("train/grad/", "ea_params/"): file[k] for k in file.files

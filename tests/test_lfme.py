@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 
 from ltjax import mesh, train
 from ltjax.config.choices import choose
-from ltjax.data import datasets, splits
+from ltjax.data import splits
 from ltjax.errors import UserError
 from ltjax.losses.classification import divergence, nll
 from ltjax.methods import METHODS
@@ -112,19 +112,21 @@ def test_a_teacher_is_a_head_on_its_classes_alone(float64):
 
 
 def test_a_teacher_sees_all_images_of_its_part_equally_often_and_no_other():
-    (first, *_), labels = recipe(), toy.info().labels
+    (first, *_), labels = recipe(), toy.splits().train.label
+    draw = first.sampler(labels)
     assert first.num_experts == 6 and first.num_steps == 24  # 0.6 of 8 epochs of 5 steps
     for expert in range(6):
-        rows = np.concatenate([first.draw((0, 0, expert), step) for step in range(15)])
+        rows = np.concatenate([draw((0, 0, expert), step) for step in range(15)])
         expected = np.flatnonzero(PARTS[expert % 3][labels])  # 240 images: 60 x 4, 10 x 24, 5 x 48
         np.testing.assert_array_equal(np.unique(rows), expected)
         assert set(np.bincount(rows)[expected]) == {240 // len(expected)}
-    assert (first.draw((0, 0, 0), 0) != first.draw((0, 0, 3), 0)).any()
+    assert (draw((0, 0, 0), 0) != draw((0, 0, 3), 0)).any()
 
 
 def test_the_configs_sampler_works_within_the_part():
     first, *_ = recipe(sampler={"name": "class_aware"})
-    label = toy.info().labels[first.draw((0, 0, 3), 0)]
+    labels = toy.splits().train.label
+    label = labels[first.sampler(labels)((0, 0, 3), 0)]
     np.testing.assert_array_equal(np.bincount(label), [8, 8])
 
 
@@ -147,7 +149,7 @@ def test_students_begin_with_their_own_three_teachers(taught):
 
 
 def test_confidences_are_those_of_the_teacher_of_the_images_own_part(taught):
-    judged, info = taught["judged"], toy.info()
+    judged, labels = taught["judged"], toy.splits().train.label
     image = (toy.splits().train.image.astype(np.float32) / 255 - 0.306) / 0.375
     network = toy.NETWORKS["tiny"](4)
     start = taught["begun"].variables.memory["start"]
@@ -156,18 +158,18 @@ def test_confidences_are_those_of_the_teacher_of_the_images_own_part(taught):
         for i, part in enumerate(PARTS):
             variables = jax.tree.map(lambda x, e=3 * student + i: x[e], judged)
             (logits, _), _ = network.apply(variables, image, train=False)
-            own, of = part[info.labels], np.flatnonzero(part)
+            own, of = part[labels], np.flatnonzero(part)
             probs = jax.nn.softmax(logits[:, of])
-            expected[own] = np.asarray(probs)[own, np.searchsorted(of, info.labels[own])]
+            expected[own] = np.asarray(probs)[own, np.searchsorted(of, labels[own])]
             found = judged.memory["confidence"][3 * student + i]
             np.testing.assert_allclose(found[own], expected[own], rtol=1e-5)
         min_weight = lessons.min_weights(toy.CLASS_COUNTS, PARTS)
         np.testing.assert_allclose(min_weight, [1 / 6, 1 / 6, 0.5, 1])
         for c in range(2):
-            q, v = expected[info.labels == c], start[student][info.labels == c]
+            q, v = expected[labels == c], start[student][labels == c]
             scaled = (q - q.min()) / (q.max() - q.min()) * (5 / 6) + 1 / 6
             np.testing.assert_allclose(v, scaled, atol=1e-3)
-        np.testing.assert_array_equal(start[student][info.labels > 1], 1)  # all alike: 1
+        np.testing.assert_array_equal(start[student][labels > 1], 1)  # all alike: 1
 
 
 def test_only_the_student_learns_and_only_from_teachers_that_count(taught):
@@ -268,11 +270,9 @@ CONFIG = {
 
 
 @pytest.mark.slow
-def test_held_out_accuracies_say_how_much_teachers_count(tmp_path, monkeypatch):
-    held_out = toy.images([3, 3, 3, 0], seed=2)  # none of the smallest part
-    monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
-    monkeypatch.setattr(datasets, "load", lambda data: toy.splits()._replace(validation=held_out))
-    train.run(CONFIG, workdir=str(tmp_path))
+def test_held_out_accuracies_say_how_much_teachers_count(tmp_path):
+    splits = toy.splits_with_held_out([3, 3, 3, 0])  # none of the smallest part
+    train.run(CONFIG, workdir=str(tmp_path), splits=splits)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     variables = read_state(tmp_path)["variables"]
     seen = [event for event in log if "validation/accuracy" in event]

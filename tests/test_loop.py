@@ -9,9 +9,8 @@ import pytest
 import toy
 from rich.console import Console
 
-from ltjax import train
+from ltjax import recipes, train
 from ltjax.config.settings import settings_from
-from ltjax.data import datasets
 from ltjax.methods import METHODS
 from ltjax.methods.classifier import recipe
 from ltjax.run.checkpoint import read_state
@@ -47,26 +46,22 @@ CONFIG = {
 }
 
 
-@pytest.fixture
-def held_out(monkeypatch):
-    """Data with a held-out part; the method is in its table."""
-    data = toy.splits()._replace(validation=toy.images([3, 3, 3, 3], seed=2))
-    monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
-    monkeypatch.setattr(datasets, "load", lambda settings: data)
+@pytest.fixture(autouse=True)
+def in_its_table(monkeypatch):
     monkeypatch.setitem(METHODS, "remembering", remembering)
 
 
 @pytest.mark.parametrize("warmup, noted", [(2, False), (3, True)])
 def test_a_warm_up_longer_than_the_run_is_noted(warmup, noted):
     schedule = {"name": "step", "lr": 0.05, "warmup_epochs": warmup}
-    said = train.notes(settings_from({"schedule": schedule, "num_epochs": 2.0}))
+    said = recipes.notes(settings_from({"schedule": schedule, "num_epochs": 2.0}))
     assert bool(said) == noted
     if noted:
         assert "warmup_epochs is 3) is longer than the run (config.num_epochs is 2)" in said[0]
 
 
-def test_a_method_learns_from_each_evaluation_on_the_way(tmp_path, held_out, capsys):
-    report = train.run(CONFIG, workdir=str(tmp_path))
+def test_a_method_learns_from_each_evaluation_on_the_way(tmp_path, capsys):
+    report = train.run(CONFIG, str(tmp_path), splits=toy.splits_with_held_out())
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     seen = [event for event in events if "validation/accuracy" in event]
     assert [event["step"] for event in seen] == [3, 6, 9]
@@ -79,9 +74,8 @@ def test_a_method_learns_from_each_evaluation_on_the_way(tmp_path, held_out, cap
     assert jax.tree.leaves(memory)[0].shape == (2,)
 
 
-def test_a_method_learns_nothing_from_the_test_split(tmp_path, held_out, monkeypatch):
-    monkeypatch.setattr(datasets, "load", lambda settings: toy.splits())
-    train.run(CONFIG, workdir=str(tmp_path))
+def test_a_method_learns_nothing_from_the_test_split(tmp_path):
+    train.run(CONFIG, str(tmp_path), splits=toy.splits())
     memory = read_state(tmp_path)["variables"]["memory"]
     np.testing.assert_array_equal(memory["count"], [0, 0])
 

@@ -117,9 +117,9 @@ def test_the_mix_is_final_once_a_weight_has_vanished_at_the_end_of_a_pass(least,
     later = variables._replace(params={"aggregation": jnp.array([3.0, 0.0, 0.0])})
     _, later = stepped(later, PER_PASS + 1, index)
     expected = begun if vanished else jax.nn.softmax(jnp.array([3.0, 0.0, 0.0]))
-    told = [x[0] for x in AGGREGATING.measures(later, {"image": IMAGES}).values()]
+    told = [x[0] for x in AGGREGATING.predict(later, {"image": IMAGES}).measures.values()]
     np.testing.assert_allclose(told, expected, rtol=1e-5)
-    found = AGGREGATING.predict(later, {"image": IMAGES})
+    found = AGGREGATING.predict(later, {"image": IMAGES}).logits
     np.testing.assert_allclose(found, np.tensordot(expected, LOGITS, 1), rtol=1e-5, atol=1e-6)
 
 
@@ -153,8 +153,8 @@ def test_aggregation_begins_with_what_was_trained_and_moves_weights_alone():
     np.testing.assert_allclose(begun.variables.params["aggregation"], 1 / 3)
     batch = {"image": jnp.asarray(toy.splits().test.image[:5])}
     np.testing.assert_allclose(
-        ours.many.predict(begun, batch),
-        at_first.many.predict(trained, batch),
+        ours.predict(begun, batch["image"]).logits,
+        at_first.predict(trained, batch["image"]).logits,
         atol=1e-5,
     )
     before = jax.device_get(begun.variables)

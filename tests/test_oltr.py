@@ -49,7 +49,7 @@ def test_each_phase_begins_with_what_the_one_before_has_learnt():
     assert not jax.tree.leaves(last.variables.memory)
     (logits, _), _ = jax.jit(lambda own: toy.NETWORKS["tiny"](4).apply(own, image, False))(one)
     batch = {"image": jnp.asarray(train.image)}
-    found = jax.jit(second.learner.predict)(state._replace(variables=one), batch)
+    found = jax.jit(second.learner.method.predict)(one, batch).logits
     np.testing.assert_allclose(found, logits, atol=1e-5)
 
 

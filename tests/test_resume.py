@@ -15,13 +15,11 @@ import toy
 from conftest import ROOT
 
 from ltjax import train
-from ltjax.data import datasets
 from ltjax.methods import METHODS
 from ltjax.methods.classifier import recipe
 from ltjax.presets import PRESETS
 from ltjax.run import loop
 from ltjax.run.checkpoint import Checkpoints, read_state
-from ltjax.run.loop import Loop
 
 CONFIG = dict(
     network={"name": "toy"},
@@ -51,24 +49,25 @@ def two_phases(settings, info):
 
 
 @pytest.fixture(autouse=True)
-def toy_data(monkeypatch):
-    monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
-    monkeypatch.setattr(datasets, "load", lambda data: toy.splits())
+def in_its_table(monkeypatch):
     monkeypatch.setitem(METHODS, "two_phases", two_phases)
 
 
-def run(folder, method, loops, kill_at=None, **changed):
+def run(folder, method, programs, kill_at=None, **changed):
     """Run, perhaps killed once `kill_at` (phase, step) is through; returns the last state saved.
 
-    `loops` keeps the compiled programs from one run to the next, {phase: Loop}.
+    `programs` keeps what is compiled from one run to the next.
     """
 
-    def compiled_once(this, phase):
-        loops.setdefault(phase, Loop(this, phase)).this = this
-        return loops[phase]
+    def once(make, key):
+        if key not in programs:
+            programs[key] = make()
+        return programs[key]
 
+    compiled, evaluator = train._compiled, train.evaluator
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "Loop", compiled_once)
+        patch.setattr(train, "_compiled", lambda *a: once(lambda: compiled(*a), a[-1]))
+        patch.setattr(train, "evaluator", lambda *a: once(lambda: evaluator(*a), id(a[0])))
         if kill_at:
             update = loop.Display.advance
 
@@ -79,7 +78,7 @@ def run(folder, method, loops, kill_at=None, **changed):
 
             patch.setattr(loop.Display, "advance", advance)
         chosen = {"name": method} | toy.OPTIONS.get(method, {})
-        train.run(CONFIG | {"method": chosen} | changed, workdir=str(folder))
+        train.run(CONFIG | {"method": chosen} | changed, str(folder), splits=toy.splits())
     return read_state(folder)
 
 
@@ -114,16 +113,16 @@ EVERY_METHOD = [
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
 def test_killed_and_resumed_is_bitwise_uninterrupted(tmp_path, method, capsys):
-    loops = {}
-    expected = run(tmp_path / "whole", method, loops)
+    programs = {}
+    expected = run(tmp_path / "whole", method, programs)
     for kill, (phase, step) in kills(method):
         with pytest.raises(Killed):
-            run(tmp_path / "killed", method, loops, kill)
+            run(tmp_path / "killed", method, programs, kill)
         with Checkpoints(tmp_path / "killed") as checkpoints:
             assert checkpoints.position()[:2] == (phase, step)
     capsys.readouterr()
-    found = run(tmp_path / "killed", method, loops)
-    assert f"Going on from step {step} " in capsys.readouterr().out
+    found = run(tmp_path / "killed", method, programs)
+    assert f"Resuming from step {step} " in capsys.readouterr().out
     toy.assert_trees_equal(found, expected)
     # each step once, with the same numbers
     assert events(tmp_path / "killed") == events(tmp_path / "whole")
@@ -151,25 +150,25 @@ def test_steps_of_one_call_are_those_of_many(tmp_path, method):
 
 def test_steps_of_one_call_resume_bitwise(tmp_path, monkeypatch):
     """Calls of 4, 1, 4 and 1 steps; once killed after the third, once asked to stop there."""
-    loops, fields = {}, by_calls(4)
-    expected = run(tmp_path / "whole", "classifier", loops, **fields)
+    programs, fields = {}, by_calls(4)
+    expected = run(tmp_path / "whole", "classifier", programs, **fields)
     with pytest.raises(Killed):
-        run(tmp_path / "killed", "classifier", loops, ("train", 9), **fields)
+        run(tmp_path / "killed", "classifier", programs, ("train", 9), **fields)
     with Checkpoints(tmp_path / "killed") as checkpoints:
         assert checkpoints.position().step == 5
     with monkeypatch.context() as patch, pytest.raises(loop.Stopped, match="saved at step 9 "):
         patch.setattr(Checkpoints, "stop_requested", lambda self: True)
-        run(tmp_path / "killed", "classifier", loops, **fields)
-    toy.assert_trees_equal(run(tmp_path / "killed", "classifier", loops, **fields), expected)
+        run(tmp_path / "killed", "classifier", programs, **fields)
+    toy.assert_trees_equal(run(tmp_path / "killed", "classifier", programs, **fields), expected)
     assert events(tmp_path / "killed") == events(tmp_path / "whole")
 
 
 def test_a_finished_run_is_shown_not_repeated(tmp_path, monkeypatch, capsys):
     network, method = {"name": "tiny"}, {"name": "classifier"}
     config = CONFIG | {"num_epochs": 0.2, "method": method, "network": network}
-    first = train.run(config, workdir=str(tmp_path))
+    first = train.run(config, str(tmp_path), splits=toy.splits())
     monkeypatch.setattr(train, "Loop", None)
-    assert train.run(config, workdir=str(tmp_path)) == first
+    assert train.run(config, str(tmp_path), splits=toy.splits()) == first
     assert "complete" in capsys.readouterr().out
 
 
@@ -190,7 +189,7 @@ def test_nan_stops_the_run_and_keeps_the_last_good_state(tmp_path, monkeypatch):
     names = {"method": {"name": "nan_late"}, "network": {"name": "tiny"}}
     config = CONFIG | names | {"log_every_steps": 3}
     with pytest.raises(loop.Diverged, match=r"expert 1, 2 .* step 6 .* state of step 4 is kept"):
-        train.run(config, workdir=str(tmp_path))
+        train.run(config, str(tmp_path), splits=toy.splits())
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.position()[:2] == (0, 4)
     leaves = jax.tree.leaves(read_state(tmp_path)["variables"])
@@ -217,7 +216,7 @@ def test_a_loss_that_is_nan_in_the_middle_of_a_call_is_noticed(tmp_path, monkeyp
     monkeypatch.setitem(METHODS, "nan_once", nan_once)
     config = CONFIG | by_calls(5) | {"method": {"name": "nan_once"}}
     with pytest.raises(loop.Diverged, match=r"loss of expert 1, 2 .* step 5 .* nothing was saved"):
-        train.run(config, workdir=str(tmp_path))
+        train.run(config, str(tmp_path), splits=toy.splits())
 
 
 def command(folder, data_dir):
@@ -254,8 +253,8 @@ def test_sigkill_and_sigterm_from_outside(tmp_path, data_dir):
         process.send_signal(number)
         said = process.communicate()[0]
         assert process.returncode == (-9 if number == signal.SIGKILL else 143), said
-        assert ("Going on from step" in said) == (steps > 9)
+        assert ("Resuming from step" in said) == (steps > 9)
     assert "To go on: python -m ltjax.main --config" in said
     last = subprocess.run(command(killed, data_dir), **start)
-    assert last.returncode == 0 and "Going on from step" in last.stdout, last.stdout
+    assert last.returncode == 0 and "Resuming from step" in last.stdout, last.stdout
     toy.assert_trees_equal(read_state(killed), read_state(tmp_path / "whole"))

@@ -18,7 +18,6 @@ from ltjax.methods import METHODS, ride
 from ltjax.methods.parts.several_heads import branched
 from ltjax.methods.ride import routing
 from ltjax.models import NETWORKS, branches, cost
-from ltjax.phases import Info
 
 RNG = np.random.default_rng(0)
 
@@ -156,7 +155,7 @@ def test_the_router_learns_alone_and_begins_with_the_trained_heads():
     assert all(leaves_equal([before.params[g] for g in kept], [after.params[g] for g in kept]))
     assert all(leaves_equal(before.stats, after.stats))  # batch norm too
     assert not any(leaves_equal(before.params["router"], after.params["router"]))
-    measured = ours.many.measures(begun, {"image": toy.splits().test.image})
+    measured = ours.predict(begun, toy.splits().test.image).measures
     assert ((measured["heads_used"] >= 1) & (measured["heads_used"] <= 3)).all()
 
 
@@ -188,13 +187,17 @@ def test_the_student_learns_from_the_frozen_teacher():
 @pytest.mark.slow
 def test_what_ride_costs_on_cifar_100_is_what_its_authors_say():
     counts = np.full(100, 5)
-    info = Info(toy.DATASETS["cifar100"], (32, 32, 3), np.repeat(np.arange(100), counts), counts)
+    info = toy.info()._replace(image_shape=(32, 32, 3), class_counts=counts)
+    info = info._replace(mean=3 * info.mean, std=3 * info.std)
     first, second = phases_of("resnet32", info)
     image = {"image": jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8)}
     found = []
     for phase in (first, second):
-        state = jax.eval_shape(phase.learner.init, jax.random.key(0), info.example)
-        found.append(cost.multiply_adds(phase.learner.predict, state, image))
+        method = phase.learner.method
+        variables = jax.eval_shape(method.init, jax.random.key(0), info.example)
+        found.append(
+            cost.multiply_adds(lambda *a, of=method: of.predict(*a).logits, variables, image)
+        )
     assert found[0] == 100_358_208  # the authors' 0.1 G; one ResNet-32 has 68.9 M
     gate = 48 * 16 + 16 + 30
     assert found[1] == found[0] + 2 * gate

@@ -9,12 +9,9 @@ import pytest
 import toy
 from rich.console import Console
 
-from ltjax import mesh, train
+from ltjax import train
 from ltjax.config.choices import choose
-from ltjax.data import datasets
-from ltjax.evaluation.evaluate import evaluator, heads_as_experts, measurer
-from ltjax.experts import independent, seeded_keys
-from ltjax.learner import Variables
+from ltjax.learner import Prediction, Variables
 from ltjax.methods import METHODS
 from ltjax.models import NETWORKS, cost
 from ltjax.report import tables
@@ -24,14 +21,12 @@ MEAN = "the mean of its heads' logits"
 
 
 @pytest.fixture
-def joint(tmp_path, monkeypatch):
+def joint(tmp_path):
     """(config...) -> the report of three joint networks on the toy tail, in tmp_path."""
-    monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
-    monkeypatch.setattr(datasets, "load", lambda data: toy.splits())
 
     def trained(**config):
         base = dict(method={"name": "joint"}, num_experts=3, batch_size=16)
-        return train.run(base | config, workdir=str(tmp_path))
+        return train.run(base | config, workdir=str(tmp_path), splits=toy.splits())
 
     return trained
 
@@ -41,7 +36,7 @@ def test_each_network_of_joint_ones_is_reported(joint, tmp_path):
     result = report["splits"]["test"]
     assert len(result["experts"]) == 1 and len(result["heads"]) == 3
     variables = jax.tree.map(lambda x: x[0], read_state(tmp_path)["variables"])
-    test, dataset = toy.splits().test, toy.splits().dataset
+    test, dataset = toy.splits().test, toy.info()
     image = (test.image / 255 - dataset.mean) / dataset.std
     logits = []
     for k, found in enumerate(result["heads"]):
@@ -82,9 +77,9 @@ def test_each_network_of_joint_ones_is_reported(joint, tmp_path):
 def test_heads_are_named_and_what_is_made_of_them_is_said(method, named):
     settings = toy.settings(method=method, network={"name": "tiny"})
     phase = choose(METHODS, "method", **settings.method)(settings, toy.info())[-1]
-    one, example = phase.learner, toy.info().example
-    state = jax.eval_shape(one.init, jax.random.key(0), example)
-    heads, *_ = jax.eval_shape(one.heads, state, example).shape
+    one, example = phase.learner.method, toy.info().example
+    variables = jax.eval_shape(one.init, jax.random.key(0), example)
+    heads, *_ = jax.eval_shape(one.predict, variables, example).heads.shape
     assert len(one.head_names) in (0, heads)
     result = {
         "heads": [],
@@ -119,19 +114,18 @@ def test_what_is_said_to_be_the_mean_of_heads_is(method, head):
     loss = {"loss": {"name": "cross_entropy"}} if method["name"] == "ride" else {}  # any head
     settings = toy.settings(method=method, network={"name": "tiny", "head": head}, **loss)
     phase = choose(METHODS, "method", **settings.method)(settings, toy.info())[-1]
-    one, batch = phase.learner, toy.splits().test._asdict()
+    one, batch = phase.learner.method, toy.splits().test._asdict()
     batch = {name: batch[name][:16] for name in ("image", "label")}
     batch["index"] = np.arange(16)
 
     @jax.jit
     def outputs(key):
-        state = one.init(key, batch)
+        variables = one.init(key, batch)
         params = jax.tree.map(  # what weighs alike at first has learnt to differ
-            lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size)).reshape(x.shape),
-            state.variables.params,
+            lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), variables.params
         )
-        state = state._replace(variables=state.variables._replace(params=params))
-        return one.predict(state, batch), one.heads(state, batch)
+        found = one.predict(variables._replace(params=params), batch)
+        return found.logits, found.heads
 
     predicted, heads = outputs(jax.random.key(0))
     far = np.abs(predicted - heads.mean(0)).max() > 1e-3 * np.abs(heads).max()
@@ -154,29 +148,36 @@ def test_products_with_zeros_of_stacked_networks_are_not_counted(joint):
 def test_heads_and_measures_of_a_ragged_split(shape):
     """Two heads, one that sees images as they are and one their negatives."""
     (phase,) = toy.recipe(network={"name": "tiny"})
-    learner = phase.learner
+    one = phase.learner.method
 
-    def heads(state, batch):
+    def predict(variables, batch):
         negative = batch | {"image": 255 - batch["image"]}
-        return jnp.stack([learner.predict(state, batch), learner.predict(state, negative)])
+        logits, other = (one.predict(variables, of).logits for of in (batch, negative))
+        brightness = batch["image"].mean((1, 2, 3), dtype=jnp.float32)
+        return Prediction(logits, jnp.stack([logits, other]), {"brightness": brightness})
 
-    def measures(state, batch):
-        return {"brightness": batch["image"].mean((1, 2, 3)) + 0 * state.step}
+    method = one._replace(predict=predict, combined="the first of them")
+    ours = toy.Trainer(phase._replace(learner=phase.learner._replace(method=method)), 4, shape)
+    state, test = ours.init(), toy.splits().test.take(np.arange(27))
+    found = ours.evaluate(state, test)
+    plain = toy.Trainer(phase, 4, shape)
 
-    many = independent(learner._replace(heads=heads, measures=measures), "map")
-    on = mesh.mesh_for(4, jax.devices()[: shape[0] * shape[1]], expert=shape[0])
-    state = jax.jit(many.init)(seeded_keys(0, 0, 4), toy.info().example)
-    test = toy.splits().test.take(np.arange(27))
-    counts = toy.CLASS_COUNTS
-    each = evaluator(heads_as_experts(many.heads), on, 16)(state, test, counts)["experts"]
-    assert len(each) == 12  # two heads and their mean
+    def alone(images):
+        return [one["nll"] for one in plain.evaluate(state, images)["experts"]]
+
     for number, images in enumerate((test, test._replace(image=255 - test.image))):
-        alone = evaluator(many.predict, on, 16)(state, images, counts)["experts"]
-        assert [one["nll"] for one in each[number::3]] == pytest.approx(
-            [one["nll"] for one in alone], rel=1e-5
-        )
-    mean = evaluator(lambda state, batch: many.heads(state, batch).mean(1), on, 16)
-    together = mean(state, test, counts)["experts"]
-    assert [one["nll"] for one in each[2::3]] == pytest.approx([one["nll"] for one in together])
-    brightness = measurer(many.measures, on, 16)(state, test)["brightness"]
+        heads = [one["nll"] for one in found["heads"][number::2]]
+        assert len(heads) == 4 and heads == pytest.approx(alone(images), rel=1e-5)
+
+    def mean(variables, batch):
+        return Prediction(predict(variables, batch).heads.mean(0))
+
+    of_mean = toy.Trainer(
+        phase._replace(learner=phase.learner._replace(method=one._replace(predict=mean))), 4, shape
+    )
+    together = of_mean.evaluate(state, test)["experts"]
+    assert [one["nll"] for one in found["heads_mean"]] == pytest.approx(
+        [one["nll"] for one in together]
+    )
+    brightness = found["measures"]["brightness"]
     assert brightness == pytest.approx([test.image.mean()] * 4, rel=1e-5)

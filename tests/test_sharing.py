@@ -6,9 +6,9 @@ import jax
 import pytest
 import toy
 
+from ltjax import phases
 from ltjax.config.settings import Share
-from ltjax.data import datasets
-from ltjax.data.feeds import MAIN, resident
+from ltjax.data.feeds import MAIN, feed
 from ltjax.errors import UserError
 from ltjax.experts import take
 from ltjax.methods.parts.sharing import sharing
@@ -25,12 +25,13 @@ def shared(**what):
     """The experts' variables in the beginning and after three steps, and what they were shown."""
     ours = trainer()
     phase = sharing(toy.phase(network={"name": "tiny"}), Share(**what))
-    feed = resident(toy.splits().train, {MAIN: phase.draw}, 0, 0, 3)
+    train = toy.splits().train
+    index = feed(train, phases.draws(phase, train.label), 0, 0, 3)
     state = phase.begin(ours.init(), None)
     before = toy.numbers(state)[1]
     for step in range(3):
-        state, _ = ours.update(state, feed.host_batch(step))
-    return before, toy.numbers(state)[1], feed.host_batch(5)[MAIN]
+        state, _ = ours.update(state, index.host_batch(step))
+    return before, toy.numbers(state)[1], index.host_batch(5)[MAIN]
 
 
 def alike(variables):
@@ -61,9 +62,7 @@ def test_the_first_expert_is_the_one_that_shares_nothing():
     toy.assert_trees_equal(take(together, 2), take(alone, 0))
 
 
-def test_a_run_shares_what_its_config_says(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "prepare", lambda data, tell: None)
-    monkeypatch.setattr(datasets, "load", lambda data: toy.splits())
+def test_a_run_shares_what_its_config_says(tmp_path):
     fields = {
         "network": {"name": "tiny"},
         "schedule": {"name": "step", "lr": 0.05, "drop_at": ()},
@@ -72,11 +71,11 @@ def test_a_run_shares_what_its_config_says(tmp_path, monkeypatch):
         "num_epochs": 1.0,
     }
     everything = {"initialisation": True, "order": True, "augmentation": True}
-    report = run(fields | {"share": everything}, workdir=str(tmp_path / "all"))
+    report = run(fields | {"share": everything}, str(tmp_path / "all"), splits=toy.splits())
     first, second = (one["nll"] for one in report["splits"]["test"]["experts"])
     assert first == second
     preset = {"name": "same_init_and_order"}
-    report = run(fields | {"method": preset}, workdir=str(tmp_path / "preset"))
+    report = run(fields | {"method": preset}, str(tmp_path / "preset"), splits=toy.splits())
     share = {"initialisation": True, "order": True, "augmentation": False}
     assert report["config"]["share"] == share
     first, second = (one["nll"] for one in report["splits"]["test"]["experts"])

@@ -5,19 +5,19 @@ import numpy as np
 import toy
 
 from ltjax import mesh, phases
-from ltjax.data.feeds import MAIN, resident
-from ltjax.data.sampling import instance_balanced, reversed_
+from ltjax.data.feeds import MAIN, feed
+from ltjax.data.sampling import in_order, instance_balanced, reversed_
 from ltjax.learner import LossOutput, Method
-from ltjax.run.loop import drawn_from
+from ltjax.recipes import recipe_of
 
 
 def test_each_stream_draws_from_numbers_of_its_own():
     labels = toy.splits().train.label
     draw = instance_balanced(labels, 8, 10)
     draws = {MAIN: draw, "again": draw, "tail": reversed_(labels, 4, 10)}
-    feed = resident(toy.splits().train, draws, 0, 0, 2)
-    alone = resident(toy.splits().train, {MAIN: draw}, 0, 0, 2)
-    request = feed.host_batch(3)
+    ours = feed(toy.splits().train, draws, 0, 0, 2)
+    alone = feed(toy.splits().train, {MAIN: draw}, 0, 0, 2)
+    request = ours.host_batch(3)
     assert {k: v.shape for k, v in request.items()} == {
         MAIN: (2, 8),
         "again": (2, 8),
@@ -25,7 +25,7 @@ def test_each_stream_draws_from_numbers_of_its_own():
     }
     np.testing.assert_array_equal(request[MAIN], alone.host_batch(3)[MAIN])
     assert (request[MAIN] != request["again"]).any()
-    batch = feed.load(feed.arrays, request)
+    batch = ours.load(ours.arrays, request)
     assert batch.keys() == {"image", "label", "index", "again", "tail"}
     for name, part in ((MAIN, batch), ("again", batch["again"]), ("tail", batch["tail"])):
         np.testing.assert_array_equal(part["index"], request[name])
@@ -53,8 +53,8 @@ def test_streams_are_normalised_and_each_augmented_by_itself():
     found = jax.jit(mesh.over_mesh(run, one_device, (mesh.WHOLE, mesh.WHOLE), mesh.WHOLE))(
         batch, jax.random.key(0)
     )
-    dataset = toy.splits().dataset
-    low, high = ((x - np.array(dataset.mean)) / np.array(dataset.std) for x in (0, 1))
+    info = toy.info()
+    low, high = ((x - np.array(info.mean)) / np.array(info.std) for x in (0, 1))
     for stream in found.values():
         assert stream.shape == image.shape
         assert low.min() - 1e-5 <= stream.min() and stream.max() <= high.max() + 1e-5
@@ -62,8 +62,32 @@ def test_streams_are_normalised_and_each_augmented_by_itself():
 
 
 def test_labels_of_the_test_split_are_hidden_from_training():
-    splits = toy.splits()
-    hidden = drawn_from(splits, "test")
-    assert (hidden.label == -1).all() and (splits.test.label >= 0).all()
-    np.testing.assert_array_equal(hidden.image, splits.test.image)
-    assert drawn_from(splits, "train") is splits.train
+    test = toy.splits().test
+    hidden = test.unlabelled()
+    assert (hidden.label == -1).all() and (test.label >= 0).all()
+    np.testing.assert_array_equal(hidden.image, test.image)
+    settings = toy.settings(method={"name": "sade", "aggregate": True})
+    aggregation = recipe_of(settings, toy.info())[-1]
+    assert aggregation.source == "test"
+    label = toy.images_of(aggregation).label
+    assert (label == -1).all()
+
+
+def test_the_streaming_feed_makes_the_batches_of_the_resident_one():
+    train = toy.splits().train
+    draws = {MAIN: in_order(75, 16), "tail": reversed_(train.label, 4, 10)}
+    batches = []
+    for kind in ("resident", "streaming"):
+        ours = feed(train, draws, 0, 0, 2, kind)
+        request = ours.host_batch(4)  # the last of a pass: index -1 fills it up
+        batches.append(jax.device_get(ours.load(ours.arrays, request)))
+    toy.assert_trees_equal(*batches)
+    assert (batches[0]["index"] == -1).any()
+
+
+def test_images_that_are_too_large_for_a_device_are_streamed(monkeypatch):
+    train = toy.splits().train
+    draws = {MAIN: in_order(75, 16)}
+    assert feed(train, draws, 0, 0, 2).arrays
+    monkeypatch.setattr("ltjax.data.feeds.RESIDENT_BYTES", 75 * 64 - 1)
+    assert not feed(train, draws, 0, 0, 2).arrays

@@ -4,16 +4,17 @@ import functools
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
 from ltjax import mesh, optim
 from ltjax.config.choices import choose
-from ltjax.config.settings import settings_from
-from ltjax.data.datasets import DATASETS, Splits
-from ltjax.data.feeds import MAIN, resident
-from ltjax.data.images import Images
-from ltjax.experts import independent, seeded_keys, stack
+from ltjax.config.settings import Compute, Data, settings_from
+from ltjax.data.datasets import DATASETS, assembled
+from ltjax.data.images import InMemory
+from ltjax.evaluation.evaluate import evaluator
+from ltjax.experts import seeded_keys, stack
 from ltjax.learner import learner
 from ltjax.methods import METHODS
 from ltjax.methods.classifier import classifier
@@ -22,8 +23,8 @@ from ltjax.models.heads import HEADS
 from ltjax.models.resnet_cifar import CifarResNet
 from ltjax.models.stages import Staged
 from ltjax.objective import objective
-from ltjax.phases import Info, on_images
-from ltjax.run.loop import drawn_from
+from ltjax.phases import on_images
+from ltjax.run.compiled import Compiled
 
 # Of methods that need others than their defaults here.
 OPTIONS = {"feature_augmentation": {"num_fused": 1}}  # four tail images a batch, for four devices
@@ -75,15 +76,21 @@ def images(counts, seed=0):
     for i, corner in enumerate(label):
         row, column = 4 * (corner // 2), 4 * (corner % 2)
         image[i, row : row + 4, column : column + 4] += 120
-    return Images(image.astype(np.uint8), label)
+    return InMemory(image.astype(np.uint8), label)
 
 
 def splits():
-    train = images(CLASS_COUNTS)
     manifest = {"train": {"rule": "a toy", "sha256": "", "class_counts": CLASS_COUNTS.tolist()}}
-    names = ["a", "b", "c", "d"]
-    test = images([9, 9, 9, 9], seed=1)
-    return Splits(DATASETS["digits"], train, None, test, names, CLASS_COUNTS, manifest)
+    train, test = images(CLASS_COUNTS), images([9, 9, 9, 9], seed=1)
+    return assembled(Data("digits"), DATASETS["digits"], train, test, "abcd", manifest)
+
+
+def splits_with_held_out(counts=(3, 3, 3, 3)):
+    """The same, with a held-out split of its own."""
+    held_out, whole = images(counts, seed=2), splits()
+    return whole._replace(
+        validation=held_out, info=whole.info._replace(num_validation=len(held_out.label))
+    )
 
 
 def settings(**fields):
@@ -98,8 +105,7 @@ def settings(**fields):
 
 
 def info():
-    train = splits().train
-    return Info(DATASETS["digits"], (8, 8, 1), train.label, CLASS_COUNTS, num_test=36)
+    return splits().info
 
 
 def recipe(method="classifier", **fields):
@@ -119,6 +125,12 @@ def _init_one(init):
     return jax.jit(init, compiler_options=mesh.QUICK)
 
 
+def images_of(phase):
+    """What a phase draws from."""
+    images = getattr(splits(), phase.source)
+    return images.unlabelled() if phase.source == "test" else images
+
+
 class Trainer:
     """A phase's learner for `num_experts` experts on a mesh of the first devices.
 
@@ -127,17 +139,29 @@ class Trainer:
 
     def __init__(self, phase, num_experts, shape=(1, 1), over="map"):
         devices = jax.devices()[: shape[0] * shape[1]]
-        self.mesh = mesh.mesh_for(num_experts, devices, expert=shape[0])
-        draws = {MAIN: phase.draw, **phase.streams}
-        self.feed = resident(drawn_from(splits(), phase.source), draws, 0, 0, num_experts)
-        self.many = independent(phase.learner, over)
-        self.sharded = mesh.sharded(self.many, self.mesh, self.feed.load)
+        self.compiled = Compiled(
+            phase._replace(num_experts=num_experts),
+            images_of(phase),
+            Compute(experts_over=over),
+            expert_devices=shape[0],
+            devices=devices,
+        )
+        self.mesh, self.feed = self.compiled.mesh, self.compiled.feed
+        self.many, self.sharded = self.compiled.many, self.compiled.programs
         self.one, self.num_experts = phase.learner, num_experts
 
     def init(self, keys=None):
         keys = seeded_keys(0, 0, self.num_experts) if keys is None else keys
         state = stack([_init_one(self.one.init)(key, info().example) for key in keys])
         return jax.device_put(state, NamedSharding(self.mesh, mesh.EXPERTS))
+
+    def predict(self, state, image):
+        """A Prediction of all experts, each leaf [E, ...]."""
+        return self.many.method.predict(state.variables, {"image": jnp.asarray(image)})
+
+    def evaluate(self, state, images, batch_size=16, combine="probs"):
+        method, counts = self.many.method, CLASS_COUNTS
+        return evaluator(method, self.mesh, batch_size, counts, combine)(state.variables, images)
 
     def update(self, state, request, images=None):
         arrays = self.feed.arrays if images is None else self.feed.arrays | {"image": images}

@@ -1,6 +1,6 @@
 """Augmentation of images in JAX, so that it runs inside the compiled step; uint8 in, uint8 out.
 
-`AUGMENTS` is the table: a row takes the data set's `Dataset` and the images' shape, and makes an
+`AUGMENTS` is the table: a row takes the data set's `DataInfo` and the images' shape, and makes an
 Augment. Each image is changed by its own key, in all parts at once, so that results depend neither
 on the other images nor on the number of devices.
 
@@ -21,42 +21,42 @@ from jax import lax
 from ltjax.augmentation import jitter, policies
 from ltjax.augmentation import pillow as operations
 from ltjax.config.choices import within
-from ltjax.data.datasets import Dataset
+from ltjax.data.info import DataInfo
 from ltjax.errors import UserError
 
 Augment = Callable[[jax.Array, jax.Array], jax.Array]  # (key[B], u8[B, H, W, channels]) -> u8[same]
 Shape = tuple[int, int, int]  # H, W, channels
 
 
-def unchanged(dataset: Dataset, shape: Shape) -> Augment:
+def unchanged(info: DataInfo, shape: Shape) -> Augment:
     """The images as they are."""
-    del dataset, shape
+    del info, shape
     return lambda keys, image: image
 
 
-def standard(dataset: Dataset, shape: Shape) -> Augment:
+def standard(info: DataInfo, shape: Shape) -> Augment:
     """Shifts by up to 4 pixels (digits: 1) and, where classes allow, mirroring."""
     del shape
-    return lambda keys, image: pad_crop_flip(keys, image, dataset.pad, dataset.flip)
+    return lambda keys, image: pad_crop_flip(keys, image, info.pad, info.flip)
 
 
-def with_cutout(dataset: Dataset, shape: Shape, *, size: int) -> Augment:
+def with_cutout(info: DataInfo, shape: Shape, *, size: int) -> Augment:
     """`pad_crop_flip`, then a black square of `size` pixels. DeVries and Taylor, 2017."""
-    return _in_turn(standard(dataset, shape), _hole(size, shape, "size"))
+    return _in_turn(standard(info, shape), _hole(size, shape, "size"))
 
 
-def with_autoaugment(dataset: Dataset, shape: Shape, *, cutout: int = 0) -> Augment:
+def with_autoaugment(info: DataInfo, shape: Shape, *, cutout: int = 0) -> Augment:
     """`pad_crop_flip`, AutoAugment's policy for CIFAR-10, Cutout of that size unless it is 0.
 
     Cubuk et al., CVPR 2019. With cutout 16 this is the augmentation of Balanced Softmax (Ren et
     al., NeurIPS 2020) and of many after it, in this order.
     """
-    parts = [standard(dataset, shape), _changed_by(policies.autoaugment(shape[:2]))]
+    parts = [standard(info, shape), _changed_by(policies.autoaugment(shape[:2]))]
     return _in_turn(*parts, *_hole_if_any(cutout, shape))
 
 
 def with_randaugment(
-    dataset: Dataset,
+    info: DataInfo,
     shape: Shape,
     *,
     num_ops: int = 2,
@@ -73,23 +73,23 @@ def with_randaugment(
     if not 0 <= magnitude <= 10:
         raise UserError(f"config.augment.magnitude is {magnitude}; it must be between 0 and 10.")
     policy = policies.randaugment(shape[:2], num_ops, magnitude)
-    parts = [standard(dataset, shape), _changed_by(policy)]
+    parts = [standard(info, shape), _changed_by(policy)]
     return _in_turn(*parts, *_hole_if_any(cutout, shape))
 
 
-def with_rotation(dataset: Dataset, shape: Shape, *, degrees: float = 15.0) -> Augment:
+def with_rotation(info: DataInfo, shape: Shape, *, degrees: float = 15.0) -> Augment:
     """`pad_crop_flip`, then turned by up to so many degrees. Wang et al. (RIDE), ICLR 2021."""
     within("config.augment.degrees", degrees, above=0, at_most=180)
-    return _in_turn(standard(dataset, shape), lambda keys, image: turned(keys, image, degrees))
+    return _in_turn(standard(info, shape), lambda keys, image: turned(keys, image, degrees))
 
 
-def with_jitter(dataset: Dataset, shape: Shape) -> Augment:
+def with_jitter(info: DataInfo, shape: Shape) -> Augment:
     """`pad_crop_flip`, then jittered colours, greying and blurring, each at random.
 
     The views of contrastive learning (Chen et al., MoCo v2, 2020), as SADE (Zhang et al., NeurIPS
     2022) takes two of each test image; see `ltjax.augmentation.jitter.view` for the strengths.
     """
-    return _in_turn(standard(dataset, shape), jax.vmap(jitter.view))
+    return _in_turn(standard(info, shape), jax.vmap(jitter.view))
 
 
 AUGMENTS = {

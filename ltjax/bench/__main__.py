@@ -37,6 +37,7 @@ from rich.table import Table
 from ltjax import runtime
 from ltjax.bench import jax_step
 from ltjax.config.settings import CONVOLUTIONS, DTYPES, settings_from
+from ltjax.data.datasets import DATASETS
 from ltjax.errors import UserError
 from ltjax.experts import best_over
 from ltjax.models import NETWORKS
@@ -136,7 +137,7 @@ def _torch_steps(args, steps, images):
     depth = int(args.network.removeprefix("resnet"))
     return {
         ("torch", num_experts): torch_step.steps(
-            *(step.settings, jax_step.DATASET, images, depth, step.num_parameters),
+            *(step.settings, DATASETS["cifar100"], images, depth, step.num_parameters),
             steps_per_turn=step.steps_per_call,
         )
         for (_, num_experts), step in steps.items()

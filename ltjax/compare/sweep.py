@@ -11,10 +11,11 @@ from ltjax.compare.variants import entered, parse
 from ltjax.config.settings import as_dict, differences, own_choices, settings_from
 from ltjax.errors import UserError
 from ltjax.methods import METHODS
+from ltjax.recipes import check_devices, recipe_of, settings_of
 from ltjax.run import folder as rundir
 from ltjax.run.console import own_console, say
 from ltjax.run.loop import Diverged
-from ltjax.train import checked, info_of, read, recipe_of, run
+from ltjax.train import read, run
 
 
 def compare(
@@ -89,12 +90,12 @@ def _that_can_run(config, methods, seeds, console):
         parse(name)
     settings = [settings_from(entered(config, "classifier", seed)) for seed in seeds]
     splits = read(settings[0], console)  # for all the same
-    info = info_of(splits)
+    info = splits.info
     same = {}
     for name in methods if named else METHODS:
         try:
-            one = checked(entered(config, name, 0))
-            recipe_of(one, info)
+            one = settings_of(entered(config, name, 0))
+            check_devices(recipe_of(one, info), one, info)
         except UserError as error:
             if named:
                 raise

@@ -44,6 +44,9 @@ class Data:
     validation: float = limited(0.0, at_least=0, below=1)  # share of training images held out
     dir: str | None = None  # where TFDS keeps data sets; None: TFDS's own default
     download: bool = False  # may TFDS download what is not prepared?
+    # Where images are while training: "resident" on the devices, "streaming" from the host, or
+    # "auto" by their size (ltjax.data.feeds). Batches are the same.
+    feed: str = limited("auto", one_of=("auto", "resident", "streaming"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +65,10 @@ class Share:
     initialisation: bool = False
     order: bool = False  # which images are in a batch
     augmentation: bool = False  # and whatever else is drawn inside a step, as partners of mixing
+
+    def names(self) -> list[str]:
+        """The names of what is shared."""
+        return [name for name, yes in dataclasses.asdict(self).items() if yes]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +148,7 @@ MAY_CHANGE_ON_RESUME = (
     "save_every_epochs",
     "data.dir",
     "data.download",
+    "data.feed",
     "compute.cache",
 )
 

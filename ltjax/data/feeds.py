@@ -2,7 +2,8 @@
 
 A feed has two halves. On the host, `host_batch(step)` says what every expert needs; inside the
 compiled step, `load(arrays, request)` makes the batch of it. The resident feed keeps all images on
-the device as uint8, so that its requests are only indices.
+the device as uint8, so that its requests are only indices. The streaming feed reads the pixels of
+each batch on the host. Batches are the same, bit for bit.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,10 +18,15 @@ from ltjax.data.sampling import Draw
 from ltjax.learner import Batch, PyTree
 
 MAIN = "main"  # the stream that is the batch itself
+RESIDENT_BYTES = 4 * 2**30  # up to so many bytes of pixels, "auto" keeps images on the device
 
 
 class Feed(NamedTuple):
-    """Where a phase's batches come from; a method cannot tell which feed it got."""
+    """Where a phase's batches come from; a method cannot tell which feed it got.
+
+    A batch is {'image': u8[E, B, H, W, channels], 'label': i32[E, B], 'index': i32[E, B]}, with
+    such a dict more under the name of each further stream. Index -1 fills up a batch.
+    """
 
     arrays: PyTree  # placed once, whole on every device
     host_batch: Callable[[int], PyTree]  # step -> host arrays [E, B, ...]
@@ -32,27 +38,27 @@ class Feed(NamedTuple):
         return jax.tree.map(lambda *steps: np.stack(steps), *each)
 
 
-def resident(
-    images: Images, draws: Mapping[str, Draw], seed: int, phase: int, num_experts: int
+def feed(
+    images: Images,
+    draws: Mapping[str, Draw],
+    seed: int,
+    phase: int,
+    num_experts: int,
+    kind: str = "auto",
 ) -> Feed:
-    """All images on the device, indices per step.
+    """The feed of a phase.
 
     Args:
-      images: the training set.
+      images: what is drawn from.
       draws: {stream: sampler of it}, MAIN first. Each expert draws from numbers of its own, the
         main stream from (seed, phase, expert), the k-th after it from (seed, phase, expert, k).
       seed: of the run.
       phase: number of the phase.
       num_experts: E.
-
-    Returns:
-      A Feed whose requests are {stream: i32[E, B]} and whose batches are {'image': u8[E, B, H, W,
-      channels], 'label': i32[E, B], 'index': i32[E, B]}, with such a dict more under the name of
-      each further stream.
+      kind: "resident", "streaming", or "auto": resident up to RESIDENT_BYTES of pixels.
     """
-    arrays = {"image": images.image, "label": images.label.astype(np.int32)}
 
-    def host_batch(step):
+    def indices(step):
         def drawn(draw, number):
             more = (number,) if number else ()
             experts = [(seed, phase, expert, *more) for expert in range(num_experts)]
@@ -60,12 +66,41 @@ def resident(
 
         return {name: drawn(draw, number) for number, (name, draw) in enumerate(draws.items())}
 
+    if kind == "auto":
+        size = len(images.label) * int(np.prod(images.shape))
+        kind = "resident" if size <= RESIDENT_BYTES else "streaming"
+    return {"resident": _resident, "streaming": _streaming}[kind](images, indices)
+
+
+def _resident(images, indices) -> Feed:
+    """All images on the device, indices per step."""
+    everything = np.arange(len(images.label))
+    arrays = {"image": images.read(everything), "label": images.label.astype(np.int32)}
+
     def load(arrays, request):
         def examples(index):
             taken = {name: jnp.take(x, index, axis=0) for name, x in arrays.items()}
             return taken | {"index": index}
 
-        streams = {name: examples(index) for name, index in request.items()}
-        return streams.pop(MAIN) | streams
+        return _nested({name: examples(index) for name, index in request.items()})
 
-    return Feed(arrays, host_batch, load)
+    return Feed(arrays, indices, load)
+
+
+def _streaming(images, indices) -> Feed:
+    """Pixels and labels per step."""
+
+    def examples(index):  # of index -1, too: a batch is filled up with the last image
+        flat = index.reshape(-1)
+        pixels = images.read(flat).reshape(*index.shape, *images.shape)
+        return {"image": pixels, "label": images.label[index].astype(np.int32), "index": index}
+
+    def host_batch(step):
+        return {name: examples(index) for name, index in indices(step).items()}
+
+    return Feed({}, host_batch, lambda arrays, request: _nested(request))
+
+
+def _nested(streams):
+    """The batch of all streams; the main one is the batch itself."""
+    return streams[MAIN] | {name: of for name, of in streams.items() if name != MAIN}

@@ -1,20 +1,52 @@
-"""Labelled images in memory, and how an evaluation goes through them. NumPy only."""
+"""Labelled images: what is asked of a set of them, and how an evaluation reads one. NumPy only."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 
-class Images(NamedTuple):
-    """Some labelled images, in memory."""
+class Images(Protocol):
+    """Some labelled images, wherever their pixels are."""
+
+    label: np.ndarray  # i64[N]
+    shape: tuple[int, int, int]  # H, W, channels of every image
+
+    def read(self, index: np.ndarray) -> np.ndarray:
+        """The pixels at positions i64[n], u8[n, H, W, channels]."""
+        ...
+
+    def take(self, index: np.ndarray) -> "Images":
+        """The images at the positions `index`."""
+        ...
+
+    def unlabelled(self) -> "Images":
+        """The same images, with -1 for every label."""
+        ...
+
+
+class InMemory(NamedTuple):
+    """Images whose pixels are an array."""
 
     image: np.ndarray  # u8[N, H, W, channels]
     label: np.ndarray  # i64[N]
 
-    def take(self, index: np.ndarray) -> "Images":
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """H, W, channels."""
+        return self.image.shape[1:]
+
+    def read(self, index: np.ndarray) -> np.ndarray:
+        """The pixels at positions i64[n], u8[n, H, W, channels]."""
+        return self.image[index]
+
+    def take(self, index: np.ndarray) -> "InMemory":
         """The images at the positions `index`."""
-        return Images(self.image[index], self.label[index])
+        return InMemory(self.image[index], self.label[index])
+
+    def unlabelled(self) -> "InMemory":
+        """The same images, with -1 for every label."""
+        return self._replace(label=np.full_like(self.label, -1))
 
 
 def evaluation_batches(images: Images, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
@@ -25,11 +57,10 @@ def evaluation_batches(images: Images, batch_size: int) -> Iterator[dict[str, np
       up with images of mask 0.
     """
     for start in range(0, len(images.label), batch_size):
-        part = images.take(np.arange(start, min(start + batch_size, len(images.label))))
-        size = len(part.label)
-        fill = [(0, batch_size - size)]
+        index = np.arange(start, min(start + batch_size, len(images.label)))
+        fill = [(0, batch_size - len(index))]
         yield {
-            "image": np.pad(part.image, fill + [(0, 0)] * 3),
-            "label": np.pad(part.label, fill).astype(np.int32),
-            "mask": (np.arange(batch_size) < size).astype(np.float32),
+            "image": np.pad(images.read(index), fill + [(0, 0)] * 3),
+            "label": np.pad(images.label[index], fill).astype(np.int32),
+            "mask": (np.arange(batch_size) < len(index)).astype(np.float32),
         }

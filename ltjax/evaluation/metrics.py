@@ -12,60 +12,86 @@ from jax import lax
 NUM_BINS = 15  # of confidence, for the calibration error
 
 
-def sums(logits: jax.Array, label: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
-    """Count what E experts and their averages get right in one batch.
-
-    Predictors M are, in this order: the E experts; the average of the softmax outputs of the first
-    k of them, for k = 1..E; the softmax of the average of all logits.
+def sums(
+    logits: jax.Array, label: jax.Array, mask: jax.Array, heads: jax.Array | None = None
+) -> dict[str, dict | jax.Array]:
+    """Count what E experts, their averages and their heads get right in one batch.
 
     Args:
       logits: f32[E, B, C].
       label: i32[B].
       mask: f32[B], 1 for examples that count and 0 for padding.
+      heads: f32[E, K, B, C], where the networks have several heads.
 
     Returns:
-      Sums over the batch: images f32[C], right f32[M, C] by true class, right_in_5 f32[M],
-      nll f32[M], brier f32[M], bins f32[M, 15, 3] (count, confidence, right), against
-      f32[2, E, C, 2, 2] (first axis: the average of softmax outputs, of logits; then expert right
-      or wrong, average right or wrong), disagree f32[E, E].
+      Sums over the batch: 'images' f32[C]; for each kind of predictors (see `predictors`), a dict
+      of right f32[M, C] by true class, right_in_5 f32[M], nll f32[M], brier f32[M] and bins
+      f32[M, 15, 3] (count, confidence, right); 'against' {'probs', 'logits'}, of each average,
+      f32[E, C, 2, 2] (expert right or wrong, average right or wrong); 'disagree' f32[E, E].
     """
-    num_experts, _, num_classes = logits.shape
-    log_probs = predictors(logits)  # [M, B, C]
-    one_hot = jax.nn.one_hot(label, num_classes) * mask[:, None]  # [B, C]
-    prediction = log_probs.argmax(-1)  # [M, B]
-    right = (prediction == label).astype(mask.dtype)
+    log_probs = predictors(logits, heads)
+    one_hot = jax.nn.one_hot(label, logits.shape[-1]) * mask[:, None]  # [B, C]
+    prediction = {name: of.argmax(-1) for name, of in log_probs.items()}  # [M, B]
+    right = {name: (of == label).astype(mask.dtype) for name, of in prediction.items()}
+    experts = prediction["experts"]
+    pairs = experts[:, None] != experts[None]  # [E, E, B]
+    averages = {"probs": right["first_k"][-1], "logits": right["logits"][0]}
+    against = {
+        name: jnp.einsum(
+            "ebi,bj,bc->ecij", _right_or_wrong(right["experts"]), _right_or_wrong(of), one_hot
+        )
+        for name, of in averages.items()
+    }
+    counts = {name: _sums_of(log_probs[name], right[name], label, mask, one_hot) for name in right}
+    return {**counts, "images": one_hot.sum(0), "against": against, "disagree": pairs @ mask}
+
+
+def predictors(logits: jax.Array, heads: jax.Array | None = None) -> dict[str, jax.Array]:
+    """Log-probabilities f32[M, B, C] of everything that predicts.
+
+    Args:
+      logits: f32[E, B, C], of the experts.
+      heads: f32[E, K, B, C], of their heads, if they have several.
+
+    Returns:
+      'experts', M = E; 'first_k', the average of the softmax outputs of the first k experts for
+      k = 1..E; 'logits', M = 1, the softmax of the average of all logits; with heads, 'heads',
+      M = E K, those of each expert in turn, and 'heads_mean', M = E, the mean of their logits.
+    """
+    experts = jax.nn.log_softmax(logits)
+    count = jnp.arange(1, len(logits) + 1, dtype=logits.dtype)[:, None, None]
+    # log of the mean of probabilities, taken in logs so that a tiny one is not lost
+    first_k = lax.cumlogsumexp(experts, axis=0) - jnp.log(count)
+    found = {
+        "experts": experts,
+        "first_k": first_k,
+        "logits": jax.nn.log_softmax(logits.mean(0))[None],
+    }
+    if heads is not None:
+        found["heads"] = jax.nn.log_softmax(heads).reshape(-1, *heads.shape[2:])
+        found["heads_mean"] = jax.nn.log_softmax(heads.mean(1))
+    return found
+
+
+def _sums_of(log_probs, right, label, mask, one_hot):
+    """Of predictors of one kind, f32[M, B, C]."""
+    num_classes = log_probs.shape[-1]
     own = jnp.take_along_axis(log_probs, label[None, :, None], -1)  # [M, B, 1]
     before = jnp.arange(num_classes) < label[:, None]  # ties are ranked by class number
     rank = ((log_probs > own) | ((log_probs == own) & before)).sum(-1)  # [M, B]
     probs = jnp.exp(log_probs)
     brier = ((probs - jax.nn.one_hot(label, num_classes)) ** 2).sum(-1)
-    experts, average = right[:num_experts], right[jnp.array([2 * num_experts - 1, -1])]
-    pairs = prediction[:num_experts, None] != prediction[None, :num_experts]  # [E, E, B]
     return {
-        "images": one_hot.sum(0),
         "right": right @ one_hot,
         "right_in_5": (rank < 5) @ mask,
         "nll": -own[..., 0] @ mask,
         "brier": brier @ mask,
         "bins": _bins(probs.max(-1), right, mask),
-        "against": jnp.einsum(
-            "ebi,abj,bc->aecij", _right_or_wrong(experts), _right_or_wrong(average), one_hot
-        ),
-        "disagree": pairs @ mask,
     }
 
 
-def predictors(logits: jax.Array) -> jax.Array:
-    """Log-probabilities f32[2E + 1, B, C] of all predictors that `sums` names; logits [E, B, C]."""
-    experts = jax.nn.log_softmax(logits)
-    count = jnp.arange(1, len(logits) + 1, dtype=logits.dtype)[:, None, None]
-    # log of the mean of probabilities, taken in logs so that a tiny one is not lost
-    first_k = lax.cumlogsumexp(experts, axis=0) - jnp.log(count)
-    return jnp.concatenate([experts, first_k, jax.nn.log_softmax(logits.mean(0))[None]])
-
-
 def summary(
-    totals: dict[str, np.ndarray], class_groups: dict[str, np.ndarray], combine: str
+    totals: dict[str, dict | np.ndarray], class_groups: dict[str, np.ndarray], combine: str
 ) -> dict:
     """The numbers of an evaluation.
 
@@ -77,31 +103,50 @@ def summary(
     Returns:
       A dict of plain Python numbers (fractions, not percent; NLL in nats), None where a group has
       no class: 'average' and 'other_average' (the one that `combine` is not), 'experts', 'first_k',
-      'against_average', 'disagreement', 'classes_per_group', 'images'.
+      'against_average', 'disagreement', 'classes_per_group', 'images'; of networks with several
+      heads, 'heads' and 'heads_mean' (see `predictors`).
     """
-    num_experts = totals["disagree"].shape[0]
-    numbers = [_numbers(totals, m, class_groups) for m in range(2 * num_experts + 1)]
-    averages = {"probs": numbers[2 * num_experts - 1], "logits": numbers[-1]}
+    images = totals["images"]
+    numbers = {
+        name: _numbers(of, images, class_groups)
+        for name, of in totals.items()
+        if isinstance(of, dict) and "right" in of
+    }
+    averages = {"probs": numbers["first_k"][-1], "logits": numbers["logits"][0]}
     other = "logits" if combine == "probs" else "probs"
-    against = totals["against"][0 if combine == "probs" else 1]  # [E, C, 2, 2]
-    where = {"all": np.ones(against.shape[1], bool), **class_groups}
+    where = {"all": np.ones(len(images), bool), **class_groups}
     return {
-        "images": int(totals["images"].sum()),
+        "images": int(images.sum()),
         "classes_per_group": {name: int(group.sum()) for name, group in class_groups.items()},
         "combine": combine,
         "average": averages[combine],
         "other_average": averages[other],
-        "experts": numbers[:num_experts],
+        "experts": numbers["experts"],
         "first_k": [
             {name: one[name] for name in ("accuracy", "many", "medium", "few")}
-            for one in numbers[num_experts : 2 * num_experts]
+            for one in numbers["first_k"]
         ],
         "against_average": [
             {name: _cross_table(own[group].sum(0)) for name, group in where.items()}
-            for own in against
+            for own in totals["against"][combine]
         ],
-        "disagreement": (totals["disagree"] / totals["images"].sum()).tolist(),
+        "disagreement": (totals["disagree"] / images.sum()).tolist(),
+        **{name: numbers[name] for name in ("heads", "heads_mean") if name in numbers},
     }
+
+
+def one_line(split: str, result: dict) -> str:
+    """An evaluation in a line."""
+    experts = " ".join(f"{100 * one['accuracy']:.2f}" for one in result["experts"])
+    return f"{split} accuracy {100 * result['average']['accuracy']:.2f} (experts {experts})"
+
+
+def scalars(split: str, result: dict) -> dict:
+    """An evaluation as an event of the log; groups without classes are left out."""
+    names = ("accuracy", "many", "medium", "few", "nll", "ece")
+    average = {f"{split}/{name}": result["average"][name] for name in names}
+    experts = [one["accuracy"] for one in result["experts"]]
+    return {k: v for k, v in average.items() if v is not None} | {f"{split}/experts": experts}
 
 
 def calibration_error(bins: np.ndarray) -> float:
@@ -150,28 +195,30 @@ def _right_or_wrong(right):
     return jnp.stack([right, 1 - right], -1)
 
 
-def _numbers(totals, m, class_groups):
-    images, right = totals["images"], totals["right"][m]
-    count = images.sum()
-    present = images > 0
-    per_class = np.where(present, right / np.maximum(images, 1), np.nan)
+def _numbers(sums, images, class_groups):
+    """Of predictors of one kind, a dict each."""
+    count, present = images.sum(), images > 0
+    per_class = np.where(present, sums["right"] / np.maximum(images, 1), np.nan)  # [M, C]
 
-    def mean_over(group):
+    def mean_over(group, accuracy):
         group = group & present
-        return float(per_class[group].mean()) if group.any() else None
+        return float(accuracy[group].mean()) if group.any() else None
 
-    return {
-        "accuracy": float(right.sum() / count),
-        "top5": float(totals["right_in_5"][m] / count) if len(images) > 5 else None,
-        **{name: mean_over(group) for name, group in class_groups.items()},
-        "balanced_accuracy": mean_over(present),
-        "nll": float(totals["nll"][m] / count),
-        "ece": calibration_error(totals["bins"][m]),
-        "brier": float(totals["brier"][m] / count),
-        "per_class": [
-            float(x) if there else None for x, there in zip(per_class, present, strict=True)
-        ],
-    }
+    return [
+        {
+            "accuracy": float(sums["right"][m].sum() / count),
+            "top5": float(sums["right_in_5"][m] / count) if len(images) > 5 else None,
+            **{name: mean_over(group, own) for name, group in class_groups.items()},
+            "balanced_accuracy": mean_over(present, own),
+            "nll": float(sums["nll"][m] / count),
+            "ece": calibration_error(sums["bins"][m]),
+            "brier": float(sums["brier"][m] / count),
+            "per_class": [
+                float(x) if there else None for x, there in zip(own, present, strict=True)
+            ],
+        }
+        for m, own in enumerate(per_class)
+    ]
 
 
 def _cross_table(table):

@@ -15,7 +15,7 @@ import numpy as np
 
 from ltjax import phases
 from ltjax.data import sampling
-from ltjax.learner import LossOutput, Method, Variables
+from ltjax.learner import LossOutput, Method, Prediction, Variables
 from ltjax.methods.parts import requirements as needs
 from ltjax.models.bbn import Bilateral, bilateral
 from ltjax.objective import Objective, objective
@@ -37,7 +37,7 @@ def recipe(settings, info) -> tuple[phases.Phase, ...]:
         settings, "mixing", "reweight", because="blends and balances by its two branches"
     )
     network = needs.network_of_stages(settings, info)
-    per_epoch = phases.steps_per_epoch(len(info.labels), settings)
+    per_epoch = phases.steps_per_epoch(info.num_train, settings)
     method = bbn(
         bilateral(network, BRANCHES),
         objective(settings, info.class_counts),
@@ -48,8 +48,11 @@ def recipe(settings, info) -> tuple[phases.Phase, ...]:
     ):  # whose logits of a mean are not their mean
         method = method._replace(combined="that of both branches' features, at alpha = 1/2")
     phase = phases.phase(settings, info, method, settings.num_experts)
-    draw = sampling.reversed_(info.labels, settings.batch_size, phase.num_steps)
-    return (phase._replace(streams={"reversed": draw}),)
+
+    def reversed_(labels):
+        return sampling.reversed_(labels, settings.batch_size, phase.num_steps)
+
+    return (phase._replace(streams={"reversed": reversed_}),)
 
 
 def bbn(network: Bilateral, objective: Objective, alpha: Callable) -> Method:
@@ -95,14 +98,12 @@ def bbn(network: Bilateral, objective: Objective, alpha: Callable) -> Method:
         return network.features(variables, batch["image"], BRANCHES, train=False)[0]
 
     def predict(variables, batch):
-        return mixed(variables, *of_both(variables, batch), 0.5)
-
-    def heads(variables, batch):
-        """Each branch alone, as trained at either end of alpha."""
         features = of_both(variables, batch)
-        return jnp.stack([mixed(variables, *features, alpha) for alpha in (1.0, 0.0)])
+        # heads: each branch alone, as trained at either end of alpha
+        heads = jnp.stack([mixed(variables, *features, alpha) for alpha in (1.0, 0.0)])
+        return Prediction(mixed(variables, *features, 0.5), heads)
 
-    return Method(init, loss, predict, heads=heads, head_names=BRANCHES)
+    return Method(init, loss, predict, head_names=BRANCHES)
 
 
 def alphas(num_epochs: float) -> np.ndarray:

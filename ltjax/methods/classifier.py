@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ltjax import phases
 from ltjax.config.choices import choose, within
-from ltjax.learner import Batch, LossOutput, Method, Variables
+from ltjax.learner import Batch, LossOutput, Method, Prediction, Variables
 from ltjax.losses.classification import log_prior
 from ltjax.losses.mixing import MIXINGS, Mixing, blend, of_both_labels
 from ltjax.models import Network
@@ -54,14 +54,20 @@ def classifier(
     return Method(init, loss, predict_with(network), frozen=frozen)
 
 
-def predict_with(network: Network) -> Callable[[Variables, Batch], jax.Array]:
-    """(variables, batch) -> logits f32[B, C]."""
+def logits_with(network: Network) -> Callable[[Variables, Batch], jax.Array]:
+    """(variables, batch) -> logits f32[B, C]; f32[K, B, C] of a network with several heads."""
 
-    def predict(variables, batch):
-        (logits, _), _ = network.apply(variables, batch["image"], train=False)
-        return logits
+    def logits(variables, batch):
+        (found, _), _ = network.apply(variables, batch["image"], train=False)
+        return found
 
-    return predict
+    return logits
+
+
+def predict_with(network: Network) -> Callable[[Variables, Batch], Prediction]:
+    """The `predict` of a method whose prediction is what a network of one head says."""
+    logits = logits_with(network)
+    return lambda variables, batch: Prediction(logits(variables, batch))
 
 
 def method_for(settings, info, network: Network | None = None) -> Method:
@@ -86,8 +92,8 @@ def recipe(settings, info, *, posthoc_tau: float = 0.0) -> tuple[phases.Phase, .
         trained = method.predict
 
         def adjusted(variables, batch):
-            logits = trained(variables, batch)
-            return logits - jnp.asarray(shift, logits.dtype)
+            logits = trained(variables, batch).logits
+            return Prediction(logits - jnp.asarray(shift, logits.dtype))
 
         method = method._replace(predict=adjusted)
     return (phases.phase(settings, info, method, settings.num_experts),)

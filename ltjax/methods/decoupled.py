@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ltjax import phases
 from ltjax.config.choices import within
 from ltjax.errors import UserError
-from ltjax.learner import Method, Variables
+from ltjax.learner import Method, Prediction, Variables
 from ltjax.methods.classifier import classifier, method_for
 from ltjax.methods.parts import requirements as needs
 from ltjax.methods.parts.passes import one_hot_if_any, remembering
@@ -118,7 +118,8 @@ def tau_norm(settings, info, *, tau: float = 1.0, sweep: bool = False) -> tuple[
     trained = method_for(settings, info, network)
 
     def predict(variables, batch):
-        return normalized_logits(*_features_and_kernel(network, variables, batch), tau)
+        features, kernel = _features_and_kernel(network, variables, batch)
+        return Prediction(normalized_logits(features, kernel, tau))
 
     first = phases.phase(settings, info, trained._replace(predict=predict), settings.num_experts)
     if not sweep:
@@ -153,12 +154,11 @@ def tau_sweep(network: Network, num_classes: int) -> Method:
 
     def predict(variables, batch):
         tau = best(variables.memory)
-        return normalized_logits(*_features_and_kernel(network, variables, batch), tau)
+        features, kernel = _features_and_kernel(network, variables, batch)
+        logits = normalized_logits(features, kernel, tau)
+        return Prediction(logits, measures={"tau": jnp.full(len(logits), tau)})
 
-    def measures(variables, batch):
-        return {"tau": jnp.full(len(batch["image"]), best(variables.memory))}
-
-    return Method(init, loss, predict, frozen=("backbone", "head"), measures=measures)
+    return Method(init, loss, predict, frozen=("backbone", "head"))
 
 
 def ncm(
@@ -211,7 +211,7 @@ def nearest_mean(network: Network, class_counts, transform: str, distance: str) 
     def predict(variables, batch):
         mean, class_means = variables.memory["mean"], variables.memory["class_means"]
         x = transformed(features(variables, batch), mean, transform)
-        return nearest_mean_logits(x, class_means, distance)
+        return Prediction(nearest_mean_logits(x, class_means, distance))
 
     return Method(init, loss, predict, frozen=("backbone", "head"))
 

@@ -20,7 +20,7 @@ from jax import lax
 from ltjax import phases
 from ltjax.axes import DATA, example_keys
 from ltjax.config.choices import within
-from ltjax.data.sampling import Draw, among, each_class, instance_balanced
+from ltjax.data.sampling import among, each_class, instance_balanced
 from ltjax.errors import UserError
 from ltjax.learner import LossOutput, Method, Variables
 from ltjax.losses.classification import nll
@@ -75,7 +75,7 @@ def recipe(
         schedule={"name": "step", "lr": lr, "drop_at": ()},
         optimizer=dataclasses.replace(settings.optimizer, weight_decay=weight_decay),
     )
-    draw, streams = draws(info.labels, largest, settings.batch_size, num_fused)
+    main, streams = samplers(largest, settings.batch_size, num_fused)
     counts, experts = info.class_counts, settings.num_experts
     fusing = fused(network, counts, largest, num_fused, specific_above, generic_below)
     return (
@@ -83,7 +83,7 @@ def recipe(
         phases.passes(settings, info, scoring(network, counts), name="scores"),
         phases.phase(
             last, info, fusing, experts, "fusion", phases.start_from_all, streams=streams
-        )._replace(draw=draw),
+        )._replace(sampler=main),
     )
 
 
@@ -94,9 +94,9 @@ def head_classes(class_counts: np.ndarray, share: float) -> np.ndarray:
     return order[: np.searchsorted(held, share) + 1]
 
 
-def draws(
-    labels: np.ndarray, largest: np.ndarray, batch_size: int, num_fused: int
-) -> tuple[Draw, dict[str, Draw]]:
+def samplers(
+    largest: np.ndarray, batch_size: int, num_fused: int
+) -> tuple[phases.Sampler, dict[str, phases.Sampler]]:
     """What a step sees: head images, and the streams "tail" and "donor".
 
     N_t = batch_size / (2 (1 + N_a)) tail images make N_t (1 + N_a) features with what is fused of
@@ -105,17 +105,26 @@ def draws(
     random, at least one of each class and at least N_t N_a; a multiple of N_t, so that devices that
     can share the tail images can share these.
     """
-    is_head = np.isin(labels, largest)
-    head, tail = np.flatnonzero(is_head), np.flatnonzero(~is_head)
     num_tail = batch_size // (2 * (1 + num_fused))
     num_donors = num_tail * max(num_fused, math.ceil(len(largest) / num_tail))
 
-    def shuffled(rows, size):
-        return among(rows, instance_balanced(labels[rows], size, num_steps=0))
+    def rows_of(labels, head):
+        return np.flatnonzero(np.isin(labels, largest) == head)
 
-    return shuffled(head, num_tail * (1 + num_fused)), {
-        "tail": shuffled(tail, num_tail),
-        "donor": among(head, each_class(labels[head], num_donors)),
+    def shuffled(head, size):
+        def sampler(labels):
+            rows = rows_of(labels, head)
+            return among(rows, instance_balanced(labels[rows], size, num_steps=0))
+
+        return sampler
+
+    def donors(labels):
+        rows = rows_of(labels, head=True)
+        return among(rows, each_class(labels[rows], num_donors))
+
+    return shuffled(head=True, size=num_tail * (1 + num_fused)), {
+        "tail": shuffled(head=False, size=num_tail),
+        "donor": donors,
     }
 
 

@@ -8,8 +8,8 @@ import jax
 
 from ltjax import phases
 from ltjax.experts import best_over
-from ltjax.methods.classifier import method_for, predict_with
-from ltjax.methods.parts.several_heads import several
+from ltjax.methods.classifier import method_for
+from ltjax.methods.parts.several_heads import mean_of_heads, several
 from ltjax.models import Network
 
 
@@ -32,5 +32,5 @@ def recipe(settings, info) -> tuple[phases.Phase, ...]:
     one = phases.network(settings, info)
     networks = several(one, settings.num_experts, best_over(settings.compute))
     method = method_for(settings, info, averaged(networks))
-    method = method._replace(heads=predict_with(networks))
+    method = method._replace(predict=mean_of_heads(networks))
     return (phases.phase(settings, info, method, num_experts=1),)

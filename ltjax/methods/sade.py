@@ -16,9 +16,8 @@ from jax.nn import softmax
 
 from ltjax import phases
 from ltjax.config.choices import only_with, within
-from ltjax.data import sampling
-from ltjax.learner import LossOutput, Method, Variables, learner
-from ltjax.methods.classifier import predict_with
+from ltjax.learner import LossOutput, Method, Prediction, Variables, learner
+from ltjax.methods.classifier import logits_with
 from ltjax.methods.parts.several_heads import (
     BRANCHED_GROUPS,
     HeadsLoss,
@@ -109,7 +108,7 @@ def aggregating(network: Network, num_steps: int, per_pass: int) -> Method:
       where the last batch of a pass is filled up. Its params have the group 'aggregation' more,
       a f32[K]; memory holds the weights, f32[K], that count once it has stopped, bool[].
     """
-    heads = predict_with(network)
+    heads = logits_with(network)
 
     def init(key, batch):
         params, stats = network.init(key, batch["image"])
@@ -135,17 +134,15 @@ def aggregating(network: Network, num_steps: int, per_pass: int) -> Method:
         return LossOutput(values, there, variables.stats, memory, {})
 
     def predict(variables, batch):
-        return mixed(weights(variables), heads(variables, batch))
-
-    def measures(variables, batch):
-        found = weights(variables)
-        return {
+        each, found = heads(variables, batch), weights(variables)
+        measures = {
             f"weight_of_head_{k}": jnp.full(len(batch["image"]), weight)
             for k, weight in enumerate(found, start=1)
         }
+        return Prediction(mixed(found, each), each, measures)
 
     combined = "the sum of its heads' logits in the shares that were learnt on the test images"
-    return Method(init, loss, predict, heads=heads, combined=combined, measures=measures)
+    return Method(init, loss, predict, combined=combined)
 
 
 def mixed(weights: jax.Array, logits: jax.Array) -> jax.Array:
@@ -163,8 +160,8 @@ def _aggregation(settings, info, network, passes):
     """The phase over the test images; rate, momentum and decay are those of the authors' code."""
     settings = dataclasses.replace(settings, augment={"name": "jitter_grey_blur"})
     per_pass = phases.steps_per_epoch(info.num_test, settings)
+    in_order = phases.in_order(settings.batch_size)
     num_steps = passes * per_pass
-    draw = sampling.in_order(info.num_test, settings.batch_size)
     method = aggregating(network, num_steps, per_pass)
     method = method._replace(frozen=BRANCHED_GROUPS, head_names=HEADS)
     optimizer = sgd(lambda step: 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -174,8 +171,8 @@ def _aggregation(settings, info, network, passes):
         num_experts=settings.num_experts,
         num_steps=num_steps,
         batch_size=settings.batch_size,
-        draw=draw,
-        streams={"view": draw},
+        sampler=in_order,
+        streams={"view": in_order},
         begin=phases.start_from(*BRANCHED_GROUPS),
         source="test",
     )

@@ -26,13 +26,20 @@ def countable(settings: Settings) -> Settings:
 
 
 def multiply_adds(f: Callable, *args) -> int:
-    """Multiply-adds of the convolutions and matrix products of f(*args); args may be shapes."""
+    """Multiply-adds of the convolutions and matrix products of f(*args); args may be shapes.
+
+    What the result of f does not depend on is not counted.
+    """
     return _count(jax.make_jaxpr(f)(*args).jaxpr)
 
 
 def _count(jaxpr) -> int:
     total = 0
-    for equation in jaxpr.eqns:
+    needed = {id(variable) for variable in jaxpr.outvars}
+    for equation in reversed(jaxpr.eqns):
+        if not needed & {id(variable) for variable in equation.outvars}:
+            continue
+        needed |= {id(variable) for variable in equation.invars}
         out = math.prod(equation.outvars[0].aval.shape)
         if equation.primitive.name == "dot_general":
             (contracting, _), _ = equation.params["dimension_numbers"]

@@ -6,11 +6,11 @@ import statistics
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ltjax import __version__, runtime
 from ltjax.config.settings import Settings, as_dict, own_choices
 from ltjax.data.datasets import Splits
-from ltjax.methods.parts.sharing import shares
 from ltjax.models import cost
 from ltjax.models.layers import described
 from ltjax.phases import Phase, steps_per_epoch
@@ -45,14 +45,14 @@ def describe(
         "data": {
             "rule": train["rule"],
             "sha256": train["sha256"],
-            "training_images": len(splits.train.label),
-            "class_counts": splits.class_counts.tolist(),
-            "class_names": list(splits.class_names),
+            "training_images": splits.info.num_train,
+            "class_counts": np.asarray(splits.info.class_counts).tolist(),
+            "class_names": list(splits.info.class_names),
         },
         "splits": results,
         "steps": steps,
         "epochs": sum(
-            phase.num_steps / steps_per_epoch(len(splits.train.label), phase) for phase in recipe
+            phase.num_steps / steps_per_epoch(splits.info.num_train, phase) for phase in recipe
         ),
         "cost": {
             **_network_cost(splits, recipe[-1]),
@@ -82,7 +82,7 @@ def data_title(config: dict) -> str:
 
 def headline(settings: Settings, splits: Splits, recipe: tuple[Phase, ...]) -> str:
     """What is about to be trained, in three lines."""
-    counts = splits.class_counts
+    counts = splits.info.class_counts
     steps = sum(phase.num_steps for phase in recipe)
     return (
         f"{_title(settings, recipe)} on {settings.data.name}: {counts.sum():,} images, "
@@ -92,23 +92,9 @@ def headline(settings: Settings, splits: Splits, recipe: tuple[Phase, ...]) -> s
     )
 
 
-def one_line(split: str, result: dict) -> str:
-    """An evaluation in a line."""
-    experts = " ".join(f"{100 * one['accuracy']:.2f}" for one in result["experts"])
-    return f"{split} accuracy {100 * result['average']['accuracy']:.2f} (experts {experts})"
-
-
-def for_log(split: str, result: dict) -> dict:
-    """An evaluation as an event of the log; groups without classes are left out."""
-    names = ("accuracy", "many", "medium", "few", "nll", "ece")
-    average = {f"{split}/{name}": result["average"][name] for name in names}
-    experts = [one["accuracy"] for one in result["experts"]]
-    return {k: v for k, v in average.items() if v is not None} | {f"{split}/experts": experts}
-
-
 def _title(settings: Settings, recipe: tuple[Phase, ...]) -> str:
     n, network = recipe[-1].num_experts, settings.network["name"]
-    shared = " and ".join(shares(settings.share))
+    shared = " and ".join(settings.share.names())
     if n > 1:
         experts = f"{n} experts of the same {shared}" if shared else f"{n} independent experts"
     else:
@@ -125,11 +111,14 @@ def _adapted(recipe: tuple[Phase, ...]) -> bool:
 
 
 def _network_cost(splits: Splits, phase: Phase) -> dict:
-    image = jax.ShapeDtypeStruct((1, *splits.train.image.shape[1:]), jnp.uint8)
+    image = jax.ShapeDtypeStruct((1, *splits.info.image_shape), jnp.uint8)
     batch = {"image": image, "label": jax.ShapeDtypeStruct((1,), jnp.int32)}
     state = jax.eval_shape(phase.learner.init, jax.random.key(0), batch)
     parameters = cost.parameters(state.variables.params)
-    multiply_adds = cost.multiply_adds(phase.learner.predict, state, batch)
+    predict = phase.learner.method.predict
+    multiply_adds = cost.multiply_adds(
+        lambda *arguments: predict(*arguments).logits, state.variables, batch
+    )
     return {
         "parameters_per_expert": parameters,
         "parameters": parameters * phase.num_experts,

@@ -105,15 +105,29 @@ def read_state(folder: str | pathlib.Path) -> dict:
     Raises:
       UserError: if there is no checkpoint.
     """
-    checkpoints = pathlib.Path(folder).absolute() / FOLDER
-    numbers = [int(path.name) for path in checkpoints.glob("*") if path.name.isdigit()]
-    if not numbers:
-        raise UserError(f"There is no checkpoint in {checkpoints}.")
-    path = checkpoints / str(max(numbers)) / "state"
+    path = _newest(folder) / "state"
     with _silent("absl"), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         tree = reader.metadata(path).item_metadata.tree
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         return reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+
+
+def read_position(folder: str | pathlib.Path) -> Position:
+    """Where the newest checkpoint of a run's folder stands.
+
+    Raises:
+      UserError: if there is no checkpoint.
+    """
+    with _silent("absl"), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        return Position(**reader.restore(_newest(folder) / "position"))
+
+
+def _newest(folder):
+    checkpoints = pathlib.Path(folder).absolute() / FOLDER
+    numbers = [int(path.name) for path in checkpoints.glob("*") if path.name.isdigit()]
+    if not numbers:
+        raise UserError(f"There is no checkpoint in {checkpoints}.")
+    return checkpoints / str(max(numbers))
 
 
 @contextlib.contextmanager

@@ -13,9 +13,11 @@ import jax
 from tensorboardX import SummaryWriter
 
 from ltjax.config.settings import Settings, as_dict, differences
+from ltjax.data.info import DataInfo, from_json
 from ltjax.errors import UserError
 
-CONFIG, LOG, REPORT, LOCK = "config.json", "log.jsonl", "report.json", ".lock"
+CONFIG, DATA, LOG, REPORT = "config.json", "data.json", "log.jsonl", "report.json"
+LOCK = ".lock"
 
 
 def default(config: Mapping[str, Any], what: str) -> pathlib.Path:
@@ -54,6 +56,28 @@ def claimed(folder: pathlib.Path, settings: Settings) -> Iterator[None]:
                     f"--workdir."
                 ) from error
         yield
+
+
+def remember_data(folder: pathlib.Path, info: DataInfo) -> None:
+    """Write what a run knows of its data into its folder, or check that it is the same.
+
+    Raises:
+      UserError: if the run was begun on other data.
+    """
+    path = folder / DATA
+    if not path.exists():
+        save_json(path, info.as_json())
+        return
+    try:
+        theirs = _plain(from_json(load_json(path), str(path)))
+    except ValueError as error:  # not JSON, or what from_json refuses
+        raise UserError(f"{path} cannot be read ({error}); give another --workdir.") from error
+    changed = [name for name, value in _plain(info).items() if theirs[name] != value]
+    if changed:
+        raise UserError(
+            f"{folder} holds a run on other data ({', '.join(changed)} differ). Restore the data, "
+            f"or give another --workdir."
+        )
 
 
 def write(path: pathlib.Path, text: str) -> None:
@@ -119,6 +143,11 @@ class Log:
         if self._active:
             self._lines.close()
             self._events.close()
+
+
+def _plain(info):
+    """As it comes back from a file: tuples are lists."""
+    return json.loads(json.dumps(info.as_json()))
 
 
 def _events(text):

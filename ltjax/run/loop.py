@@ -10,6 +10,7 @@ when asked to stop, save. Nothing is logged or saved that is not finite.
 import pathlib
 import signal
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -17,16 +18,13 @@ import numpy as np
 from rich.console import Console
 
 from ltjax.config.settings import Settings
-from ltjax.data.datasets import Splits
-from ltjax.data.feeds import MAIN, resident
 from ltjax.data.images import Images
-from ltjax.evaluation.evaluate import evaluator, heads_as_experts, measurer
-from ltjax.experts import best_over, independent, seeded_keys
+from ltjax.evaluation.metrics import one_line, scalars
 from ltjax.learner import TrainState, Variables
-from ltjax.mesh import EXPERTS, REQUESTS, WHOLE, fetch, jit_once, mesh_for, place, sharded
-from ltjax.phases import Info, Phase, steps_per_epoch
-from ltjax.report import summary as report
+from ltjax.mesh import fetch
+from ltjax.phases import Phase, steps_per_epoch
 from ltjax.run.checkpoint import Checkpoints, Position
+from ltjax.run.compiled import Compiled
 from ltjax.run.console import Display, Speed, say
 from ltjax.run.folder import Log
 from ltjax.run.signals import Stop
@@ -49,8 +47,7 @@ class Run(NamedTuple):
     """What all phases of a run share."""
 
     settings: Settings
-    splits: Splits
-    info: Info
+    num_train: int  # training images, by which epochs are counted
     recipe: tuple[Phase, ...]
     folder: pathlib.Path
     checkpoints: Checkpoints
@@ -58,44 +55,32 @@ class Run(NamedTuple):
     console: Console
 
 
-class Loop:
-    """One phase, compiled for the devices at hand."""
+class Evaluation(NamedTuple):
+    """What a phase is evaluated on while it trains."""
 
-    def __init__(self, this: Run, phase_number: int):
-        """Compile nothing yet; programs are compiled when first called."""
-        settings, phase = this.settings, this.recipe[phase_number]
-        self.this, self.phase, self._phase_number = this, phase, phase_number
-        self._mesh = mesh_for(phase.num_experts, expert=settings.mesh.expert)
-        draws = {MAIN: phase.draw, **phase.streams}
-        images = drawn_from(this.splits, phase.source)
-        self._feed = resident(images, draws, settings.seed, phase_number, phase.num_experts)
-        many = independent(phase.learner, best_over(settings.compute))
-        self._many = sharded(many, self._mesh, self._feed.load)
-        self._evaluate = evaluator(many.predict, self._mesh, settings.eval_batch_size)
-        self._per_epoch = steps_per_epoch(len(this.info.labels), phase)
+    split: str  # "validation", or "test"
+    images: Images
+    evaluate: Callable[[Variables, Images], dict]  # see ltjax.evaluation.evaluate.evaluator
+
+
+class Loop:
+    """The training of one phase."""
+
+    def __init__(self, run: Run, number: int, compiled: Compiled, evaluation: Evaluation):
+        """Train phase `number` of the run's recipe."""
+        settings, phase = run.settings, run.recipe[number]
+        self.run, self.phase, self._phase_number = run, phase, number
+        self._compiled, self._evaluation = compiled, evaluation
+        self._per_epoch = steps_per_epoch(run.num_train, phase)
         self._log_every = settings.log_every_steps
         self._eval_every = self._steps(settings.eval_every_epochs)
         self._save_every = self._steps(settings.save_every_epochs)
-
-    def initial(self) -> TrainState:
-        """A fresh state, every leaf in its final shape."""
-        keys = seeded_keys(self.this.settings.seed, self._phase_number, self.phase.num_experts)
-        return self._many.init(keys, self.this.info.example)
-
-    def begin(self, previous: Variables | None) -> TrainState:
-        """The state that the phase begins with.
-
-        Args:
-          previous: variables at the end of the previous phase, if there is one.
-        """
-        begin = jit_once(self.phase.begin, self._mesh)
-        return begin(self.initial(), None if previous is None else fetch(previous))
 
     def train(self, state: TrainState, start: int, seconds: float) -> tuple[TrainState, float]:
         """Take the steps from `start` to the end of the phase.
 
         Args:
-          state: as `initial` gives it, or a later one; its buffers are given up.
+          state: of the compiled phase; its buffers are given up.
           start: steps already done in this phase.
           seconds: that training took so far, in earlier phases and sessions.
 
@@ -106,20 +91,20 @@ class Loop:
           Stopped: on Ctrl-C or SIGTERM, after saving.
           Diverged: if something is not finite.
         """
-        this, phase, settings = self.this, self.phase, self.this.settings
-        arrays = place(self._feed.arrays, self._mesh, WHOLE)
+        run, phase, settings = self.run, self.phase, self.run.settings
         images_per_step = phase.num_experts * phase.batch_size
         speed = Speed(images_per_step)
+        self._compiled.arrays()  # placed before the clock starts
         began, metrics, compiled = time.perf_counter(), None, set()
         every = [n for n in (self._log_every, self._eval_every, self._save_every) if n]
         calls = strides(start, phase.num_steps, every, most_steps(settings.compute))
-        is_last_phase = self._phase_number + 1 == len(this.recipe)
+        is_last_phase = self._phase_number + 1 == len(run.recipe)
         with (
-            Stop(lambda text: say(this.console, text)) as stop,
-            Display(this.console, phase.name, phase.num_steps, start, images_per_step) as display,
+            Stop(lambda text: say(run.console, text)) as stop,
+            Display(run.console, phase.name, phase.num_steps, start, images_per_step) as display,
         ):
             for step, count in calls:
-                requests = place(self._feed.host_batches(step, count), self._mesh, REQUESTS)
+                requests = self._compiled.requests(step, count)
                 # One call may run while the next is prepared. A longer queue would go on running
                 # long after Ctrl-C.
                 jax.block_until_ready(metrics)
@@ -128,11 +113,11 @@ class Loop:
                 else:  # the first call of a program compiles it
                     speed.pause()
                     compiled.add(count)
-                state, metrics = self._many.update(state, arrays, requests)
+                state, metrics = self._compiled.update(state, requests)
 
                 done, last = step + count, step + count == phase.num_steps
                 finished = last and is_last_phase
-                stopping = stop.signal or this.checkpoints.stop_requested()
+                stopping = stop.signal or run.checkpoints.stop_requested()
                 display.advance(done)
                 if done % self._log_every == 0 or last:
                     self._log(done, fetch(metrics), speed, display)
@@ -144,44 +129,20 @@ class Loop:
                     self.save(state, done, seconds + time.perf_counter() - began)
                     speed.pause()
                 if stopping and not finished:
-                    raise Stopped(stop.signal or signal.SIGTERM, self.at(done), this.folder)
+                    raise Stopped(stop.signal or signal.SIGTERM, self.at(done), run.folder)
         return state, seconds + time.perf_counter() - began
-
-    def evaluate(self, state: TrainState) -> dict[str, dict]:
-        """Evaluate on what was held out, the test split last.
-
-        Returns:
-          {split: metrics.summary(...)}; with several heads, 'heads' more, those of each expert in
-          turn, numbers as those of 'experts', 'head_names' of one expert and how they are
-          'combined', in words; if not to the mean of their logits, 'heads_mean', what that would
-          give, [E]; with measures, 'measures', {name: [E]}.
-        """
-        splits, settings, many = self.this.splits, self.this.settings, self._many.many
-        counts, size = self.this.info.class_counts, settings.eval_batch_size
-        results = {}
-        for name in ("validation", "test"):
-            images = getattr(splits, name)
-            if images is None:
-                continue
-            result = self._evaluate(state, images, counts, settings.combine)
-            if many.heads:
-                each = evaluator(heads_as_experts(many.heads), self._mesh, size)
-                alone = each(state, images, counts, settings.combine)["experts"]
-                after = len(alone) // self.phase.num_experts  # of K heads comes their mean
-                of_expert = [alone[i : i + after] for i in range(0, len(alone), after)]
-                result["heads"] = [head for heads in of_expert for head in heads[:-1]]
-                if many.combined:
-                    result["heads_mean"] = [heads[-1] for heads in of_expert]
-                result["head_names"], result["combined"] = list(many.head_names), many.combined
-            if many.measures:
-                result["measures"] = measurer(many.measures, self._mesh, size)(state, images)
-            results[name] = result
-        return results
 
     def at(self, done: int) -> str:
         """A place in the run, in words."""
         several = f" of {self.phase.num_steps:,} of {self.phase.name}"
-        return f"step {done:,}{several if len(self.this.recipe) > 1 else ''}"
+        return f"step {done:,}{several if len(self.run.recipe) > 1 else ''}"
+
+    def save(self, state: TrainState, done: int, seconds: float) -> None:
+        """Save the state after `done` steps of this phase, if it is finite."""
+        self._check_finite(fetch(self._compiled.programs.is_finite(state)), "state", done)
+        position = Position(self._phase_number, done, seconds)
+        self.run.checkpoints.save(self._number(done), state, position)
+        self.run.log.flush()
 
     def _log(self, done, metrics, speed, display):
         values = {f"train/{name}": value.tolist() for name, value in metrics.items()}
@@ -189,39 +150,28 @@ class Loop:
         rate = speed.lap(done)
         if rate is not None:
             values["images_per_second"] = rate
-        self.this.log.write(self._number(done), **self._when(done), **values)
+        self.run.log.write(self._number(done), **self._when(done), **values)
         display.numbers(done, values["train/loss"], rate)
 
     def _evaluate_and_tell(self, state, done):
-        this = self.this
-        name = "validation" if this.splits.validation else "test"
-        images = getattr(this.splits, name)
-        result = self._evaluate(state, images, this.info.class_counts, this.settings.combine)
-        memory = fetch(state.variables.memory)
-        if this.splits.validation and jax.tree.leaves(memory):  # of the test split nothing learns
-            memory = place(self._many.many.after_eval(memory, result), self._mesh, EXPERTS)
-            state = state._replace(variables=state.variables._replace(memory=memory))
-        this.log.write(self._number(done), **self._when(done), **report.for_log(name, result))
-        phase = f"{self.phase.name}, " if len(this.recipe) > 1 else ""
+        split, images, evaluate = self._evaluation
+        result = evaluate(state.variables, images)
+        if split == "validation":  # of the test split nothing learns
+            state = self._compiled.after_eval(state, result)
+        self.run.log.write(self._number(done), **self._when(done), **scalars(split, result))
+        phase = f"{self.phase.name}, " if len(self.run.recipe) > 1 else ""
         epoch = f"{phase}epoch {done / self._per_epoch:.4g}"
-        say(this.console, f"{epoch}: {report.one_line(name, result)}")
+        say(self.run.console, f"{epoch}: {one_line(split, result)}")
         return state
-
-    def save(self, state: TrainState, done: int, seconds: float) -> None:
-        """Save the state after `done` steps of this phase, if it is finite."""
-        self._check_finite(fetch(self._many.is_finite(state)), "state", done)
-        position = Position(self._phase_number, done, seconds)
-        self.this.checkpoints.save(self._number(done), state, position)
-        self.this.log.flush()
 
     def _check_finite(self, is_finite, what, done):
         if not is_finite.all():
             bad = np.flatnonzero(~is_finite) + 1
-            saved = self.this.checkpoints.position()
+            saved = self.run.checkpoints.position()
             kept = f"the state of step {saved.step:,} is kept" if saved else "nothing was saved yet"
             raise Diverged(
                 f"The {what} of expert {', '.join(map(str, bad))} is no longer finite at step "
-                f"{done:,} of {self.phase.name}; {kept} in {self.this.folder}. A lower "
+                f"{done:,} of {self.phase.name}; {kept} in {self.run.folder}. A lower "
                 f"--config.schedule.lr, with another --workdir, may help."
             )
 
@@ -229,16 +179,10 @@ class Loop:
         return max(1, round(epochs * self._per_epoch)) if epochs else 0
 
     def _number(self, done):
-        return number(self.this.recipe, self._phase_number, done)
+        return number(self.run.recipe, self._phase_number, done)
 
     def _when(self, done):
         return {"phase": self.phase.name, "step": done, "epoch": done / self._per_epoch}
-
-
-def drawn_from(splits: Splits, source: str) -> Images:
-    """The images that a phase draws from; those of the test split come without their labels."""
-    images = getattr(splits, source)
-    return images._replace(label=np.full_like(images.label, -1)) if source == "test" else images
 
 
 def _is_due(done, every):

@@ -105,7 +105,7 @@ def _three_phases(settings, info, sampler, first_share, lr, at_most, box, drop_a
     shares = share_of_new(info.class_counts, at_most or None)
 
     def moving(method):
-        return with_moved_foregrounds(method, network, len(info.labels), shares, box)
+        return with_moved_foregrounds(method, network, info.num_train, shares, box)
 
     def train(settings, *rest):
         method = method_for(settings, info, network)
@@ -113,7 +113,7 @@ def _three_phases(settings, info, sampler, first_share, lr, at_most, box, drop_a
 
     return (
         train(first),
-        phases.passes(settings, info, mapping(network, len(info.labels)), name="maps"),
+        phases.passes(settings, info, mapping(network, info.num_train), name="maps"),
         train(last, "CAM", phases.start_from_all, moving),
     )
 

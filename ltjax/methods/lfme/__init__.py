@@ -63,7 +63,7 @@ def recipe(
     within("config.method.curriculum_on", curriculum_on, one_of=("logits", "loss"))
     _check(settings, info, extra_share)
     network, parts = phases.network(settings, info), splits.subsets(info.class_counts)
-    held_out, size = info.num_validation > 0, len(info.labels)
+    held_out, size = info.num_validation > 0, info.num_train
 
     teaching = dataclasses.replace(
         settings,
@@ -73,8 +73,8 @@ def recipe(
     )
     teacher = classifier(network, lessons.among_own_part(parts))
     first = phases.phase(teaching, info, teacher, teaching.num_experts, "teachers")
-    own = of_own_part(teaching, info, parts, first.num_steps)
-    first = first._replace(draw=own, skip_evaluation=True)  # each knows its own part only
+    own = of_own_part(teaching, parts, first.num_steps)
+    first = first._replace(sampler=own, skip_evaluation=True)  # each knows its own part only
 
     judged = judging(network, parts, size, held_out=False)
     passes = [phases.passes(teaching, info, judged, "confidence")]
@@ -90,20 +90,24 @@ def recipe(
     over = best_over(settings.compute)
     epochs = settings.num_epochs, phases.steps_per_epoch(size, settings)
     taught = student(network, lesson, parts, size, epochs, alpha, held_out, over)
-    begin = taught_by(parts, info.labels, info.class_counts, held_out)
+    begin = taught_by(parts, info.class_counts, held_out)
     last = phases.phase(learning, info, taught, settings.num_experts, "student", begin)
     return first, *passes, last
 
 
-def of_own_part(settings, info, parts: np.ndarray, num_steps: int) -> sampling.Draw:
+def of_own_part(settings, parts: np.ndarray, num_steps: int) -> phases.Sampler:
     """The config's sampler on the images of a part for each teacher; all take as many steps."""
+    sampler = phases.sampler(settings, num_steps)
 
-    def within_part(part):
-        rows = np.flatnonzero(part[info.labels])
-        _, labels = np.unique(info.labels[rows], return_inverse=True)
-        return sampling.among(rows, phases.draw(settings, labels, num_steps))
+    def draw(labels):
+        def within_part(part):
+            rows = np.flatnonzero(part[labels])
+            _, renumbered = np.unique(labels[rows], return_inverse=True)
+            return sampling.among(rows, sampler(renumbered))
 
-    return sampling.of_each_expert([within_part(part) for part in parts])
+        return sampling.of_each_expert([within_part(part) for part in parts])
+
+    return draw
 
 
 def judging(network: Network, parts: np.ndarray, num_images: int, held_out: bool) -> Method:
@@ -114,13 +118,14 @@ def judging(network: Network, parts: np.ndarray, num_images: int, held_out: bool
       parts: bool[L, C].
       num_images: N, of the training set.
       held_out: count what is right, f32[C], on the held-out part; else remember of each training
-        image how probable its class is, f32[N].
+        image how probable its class is, f32[N], and which class that is, i32[N].
     """
     num_classes = parts.shape[1]
 
     def init(key, batch):
         zeros = {"confidence": num_images, "right": num_classes, "seen": num_classes}
         memory = {name: jnp.zeros(size) for name, size in zeros.items()}
+        memory["label"] = jnp.zeros(num_images, jnp.int32)
         return Variables(*network.init(key, batch["image"]), memory)
 
     def loss(variables, batch, key, progress):
@@ -133,7 +138,10 @@ def judging(network: Network, parts: np.ndarray, num_images: int, held_out: bool
             memory = added(memory, {"right": right @ own, "seen": own.sum(0)})
         else:
             probability = jnp.exp(-nll(logits, batch["label"]))
-            memory = memory | {"confidence": written(memory["confidence"], batch, probability)}
+            memory = memory | {
+                "confidence": written(memory["confidence"], batch, probability),
+                "label": written(memory["label"], batch, batch["label"]),
+            }
         return LossOutput(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
 
     return Method(init, loss, predict_with(network), frozen=("backbone", "head"))

@@ -12,7 +12,7 @@ import numpy as np
 from ltjax import phases
 from ltjax.experts import over_experts
 from ltjax.learner import LossOutput, Method, Variables, unchanged
-from ltjax.methods.classifier import predict_with
+from ltjax.methods.classifier import logits_with, predict_with
 from ltjax.methods.lfme import lessons
 from ltjax.methods.parts.passes import added
 from ltjax.models import Network
@@ -20,28 +20,31 @@ from ltjax.models import Network
 PARTS = ("many", "medium", "few")  # of the classes, each with its teacher
 
 
-def taught_by(parts: np.ndarray, labels, class_counts, held_out: bool) -> phases.Begin:
+def taught_by(parts: np.ndarray, class_counts, held_out: bool) -> phases.Begin:
     """Let students begin with the teachers, and what these make of the images, of earlier phases.
 
     Args:
       parts: bool[L, C].
-      labels: i64[N].
       class_counts: i64[C].
       held_out: whether the teachers' accuracy was counted on a held-out part.
     """
     teacher_of = parts.argmax(0)  # [C]
-    num_images, num_classes = len(labels), parts.shape[1]
-    min_weight = lessons.min_weights(class_counts, parts)[labels]  # [N]
+    num_classes = parts.shape[1]
+    min_weights = lessons.min_weights(class_counts, parts)  # [C]
 
     def begin(state, previous):
         def by_student(x):
             return x.reshape(-1, len(parts), *x.shape[1:])  # [E L, ...] -> [E, L, ...]
 
         params, stats, judged = jax.tree.map(by_student, previous)
-        confidence = judged["confidence"][:, teacher_of[labels], np.arange(num_images)]  # [E, N]
+        label = judged["label"][:, 0]  # [E, N], the same for all
+        own_teacher = jnp.asarray(teacher_of)[label][:, None]  # [E, 1, N]
+        confidence = jnp.take_along_axis(judged["confidence"], own_teacher, axis=1)[:, 0]  # [E, N]
         start = jax.vmap(
-            lambda own: lessons.curriculum_start(own, labels, min_weight, num_classes)
-        )(confidence)
+            lambda own, label: lessons.curriculum_start(
+                own, label, jnp.asarray(min_weights)[label], num_classes
+            )
+        )(confidence, label)
         memory = state.variables.memory | {"teachers": Variables(params, stats), "start": start}
         if held_out:
             classes = np.arange(num_classes)
@@ -84,7 +87,7 @@ def student(
     num_parts, num_classes = parts.shape
     teacher_of = jnp.asarray(parts.argmax(0))
 
-    predict = predict_with(network)
+    say = logits_with(network)
 
     def init(key, batch):
         params, stats = network.init(key, batch["image"])
@@ -102,7 +105,7 @@ def student(
     def loss(variables, batch, key, progress):
         image, label, memory = batch["image"], batch["label"], variables.memory
         (logits, _), stats = network.apply(variables, image, train=True)
-        teachers = over_experts(lambda own: predict(own, batch), over)(memory["teachers"])
+        teachers = over_experts(lambda own: say(own, batch), over)(memory["teachers"])
         epoch = phases.epoch_of(progress, *epochs) + 1
         curriculum_weight = lessons.curriculum(
             memory["start"][batch["index"]], epoch, epochs[0]
@@ -140,4 +143,4 @@ def student(
         now = lessons.part_accuracy(right, seen, parts, of_student)
         return memory | {"accuracy": jnp.stack([now, of_teachers])}
 
-    return Method(init, loss, predict, after_eval if held_out else unchanged)
+    return Method(init, loss, predict_with(network), after_eval if held_out else unchanged)

@@ -2,12 +2,13 @@
 
 from ltjax import phases
 from ltjax.config.settings import Settings
+from ltjax.data.info import DataInfo
 from ltjax.errors import UserError
 from ltjax.models import Network
 from ltjax.models.stages import Staged
 
 
-def network_with_maps(settings: Settings, info: phases.Info) -> Network:
+def network_with_maps(settings: Settings, info: DataInfo) -> Network:
     """The config's network, for methods that look where in an image something is.
 
     Raises:
@@ -18,7 +19,7 @@ def network_with_maps(settings: Settings, info: phases.Info) -> Network:
     return found
 
 
-def network_of_stages(settings: Settings, info: phases.Info) -> Network:
+def network_of_stages(settings: Settings, info: DataInfo) -> Network:
     """The config's network, for methods that have a part of it several times.
 
     Raises:

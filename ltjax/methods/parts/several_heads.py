@@ -13,10 +13,10 @@ import numpy as np
 
 from ltjax.config.choices import choose
 from ltjax.experts import best_over, over_experts
-from ltjax.learner import Method
+from ltjax.learner import Batch, Method, Prediction, Variables
 from ltjax.losses.classification import nll
 from ltjax.losses.mixing import MIXINGS, Mixing
-from ltjax.methods.classifier import classifier, predict_with
+from ltjax.methods.classifier import classifier, logits_with
 from ltjax.methods.parts import requirements as needs
 from ltjax.models import Network, branches
 
@@ -69,9 +69,18 @@ def many_headed(
     network: Network, objective: HeadsObjective, mixing: Mixing | None = None
 ) -> Method:
     """Train all heads of a network through one objective; predict the mean of their logits."""
-    heads = predict_with(network)
-    trained = classifier(network, objective, mixing)
-    return trained._replace(predict=lambda *args: heads(*args).mean(0), heads=heads)
+    return classifier(network, objective, mixing)._replace(predict=mean_of_heads(network))
+
+
+def mean_of_heads(network: Network) -> Callable[[Variables, Batch], Prediction]:
+    """The `predict` of a method whose logits are the mean of those of a network's heads."""
+    heads = logits_with(network)
+
+    def predict(variables, batch):
+        each = heads(variables, batch)  # [K, B, C]
+        return Prediction(each.mean(0), each)
+
+    return predict
 
 
 def through(network: Network, loss: HeadsLoss, settings, info) -> Method:

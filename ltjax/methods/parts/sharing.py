@@ -5,15 +5,12 @@ what is drawn inside a step (augmentation, partners of mixing). The ablations of
 take these away one by one; without all three, experts are bitwise the same.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
 from ltjax.config.settings import Share
-from ltjax.data.sampling import Draw
 from ltjax.errors import UserError
-from ltjax.phases import Phase
+from ltjax.phases import Phase, Sampler
 
 
 def sharing(phase: Phase, what: Share) -> Phase:
@@ -22,7 +19,7 @@ def sharing(phase: Phase, what: Share) -> Phase:
     Raises:
       UserError: if there is one expert only, who has nobody to share with.
     """
-    shared = shares(what)
+    shared = what.names()
     if shared and phase.num_experts == 1:
         raise UserError(
             f"config.share.{shared[0]} is True (the method may mean that, as same_order does), but "
@@ -30,24 +27,24 @@ def sharing(phase: Phase, what: Share) -> Phase:
             f"not a method such as joint, or leave it out."
         )
     if what.order:
-        streams = {name: _of_first(draw) for name, draw in phase.streams.items()}
-        phase = phase._replace(draw=_of_first(phase.draw), streams=streams)
+        streams = {name: _of_first(sampler) for name, sampler in phase.streams.items()}
+        phase = phase._replace(sampler=_of_first(phase.sampler), streams=streams)
     if what.initialisation or what.augmentation:
         phase = phase._replace(begin=_begin(phase, what))
     return phase
 
 
-def shares(what: Share) -> list[str]:
-    """The names of what is shared."""
-    return [name for name, yes in dataclasses.asdict(what).items() if yes]
+def _of_first(sampler: Sampler) -> Sampler:
+    def shared_draw(labels):
+        draw = sampler(labels)
 
+        def shared(stream, step):
+            seed, phase, _, *more = stream
+            return draw((seed, phase, 0, *more), step)
 
-def _of_first(draw: Draw) -> Draw:
-    def shared(stream, step):
-        seed, phase, _, *more = stream
-        return draw((seed, phase, 0, *more), step)
+        return shared
 
-    return shared
+    return shared_draw
 
 
 def _begin(phase, what):

@@ -207,7 +207,7 @@ def _second(settings, info, num_epochs, lr):
     larger = 4 * settings.batch_size
     return dataclasses.replace(
         settings,
-        batch_size=larger if larger <= len(info.labels) else settings.batch_size,
+        batch_size=larger if larger <= info.num_train else settings.batch_size,
         sampler={"name": "class_cycle"},
         num_epochs=num_epochs,
         schedule={"name": "cosine", "lr": lr, "ahead": False},

@@ -9,9 +9,8 @@ import numpy as np
 from jax import lax
 from jax.nn import log_sigmoid
 
-from ltjax import phases
-from ltjax.learner import LossOutput, Method, Variables
-from ltjax.methods.classifier import predict_with
+from ltjax.data.info import DataInfo
+from ltjax.learner import LossOutput, Method, Prediction, Variables
 from ltjax.methods.parts.several_heads import BRANCHED_GROUPS
 from ltjax.models import Network, cost
 from ltjax.models import ride_router as router
@@ -56,21 +55,17 @@ def routed(
 
     def predict(variables, batch):
         logits, gates = outputs(variables, batch)
-        return routed_logits(logits, heads_used(gates))
-
-    def measures(variables, batch):
-        used = heads_used(outputs(variables, batch)[1])
+        used = heads_used(gates)
         spent = jnp.asarray(counts, jnp.float32)[used - 1]
-        return {"heads_used": used.astype(jnp.float32), "multiply_adds_used": spent}
+        measures = {"heads_used": used.astype(jnp.float32), "multiply_adds_used": spent}
+        return Prediction(routed_logits(logits, used), logits, measures)
 
     return Method(
         init,
         loss,
         predict,
         frozen=BRANCHED_GROUPS,
-        heads=predict_with(network),
         combined="the mean of the logits of those heads that the router calls",
-        measures=measures,
     )
 
 
@@ -100,7 +95,7 @@ def routed_logits(logits: jax.Array, used: jax.Array) -> jax.Array:
     return (logits * counts).sum(0) / used[:, None]
 
 
-def multiply_adds(networks: list[Network], info: phases.Info, top_k: int) -> np.ndarray:
+def multiply_adds(networks: list[Network], info: DataInfo, top_k: int) -> np.ndarray:
     """What an image costs that uses 1..K heads: trunk, branches and the gates it meets, i64[K].
 
     Args:
