@@ -112,7 +112,7 @@ def checked(config: Mapping[str, Any]) -> Settings:
         (choose_with_start if field in DEFERRABLE else choose)(
             table, field, **getattr(settings, field)
         )
-    pick(datasets.DATASETS, settings.data.name, "config.data.name")
+    pick(datasets.DATASETS, settings.data.name, "data.name")
     return settings
 
 

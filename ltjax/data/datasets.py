@@ -87,7 +87,7 @@ def load(data: Data) -> Splits:
     Raises:
       UserError: if it is not prepared, or is not what its manifest says.
     """
-    dataset = pick(DATASETS, data.name, "config.data.name")
+    dataset = pick(DATASETS, data.name, "data.name")
     builder = _builder(data)
     builders.check_readable(builder)
     manifest = builder.info.metadata["manifest"]
@@ -112,7 +112,7 @@ def load(data: Data) -> Splits:
 
 
 def _builder(data: Data) -> tfds.core.DatasetBuilder:
-    pick(DATASETS, data.name, "config.data.name")
+    pick(DATASETS, data.name, "data.name")
     name = f"{data.name}_lt"
     config = builders.LongTailed(data.imbalance, data.imbalance_factor, data.seed)
     if config.name in tfds.builder_cls(name).builder_configs:
