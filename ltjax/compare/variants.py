@@ -32,7 +32,7 @@ def parse(name: str) -> Entrant:
     text, colon, number = name.partition(":")
     method, *changes = re.split(r"\+(?=[A-Za-z_])", text)  # not at that of 1e+3
     if method not in METHODS:
-        raise UserError(f"--compare names {method!r}; it must be {among(method, sorted(METHODS))}.")
+        raise UserError(f"--compare is {method!r}; it must be {among(method, sorted(METHODS))}.")
     if colon and (not number.isdecimal() or int(number) < 1):
         raise UserError(
             f"--compare is {name!r}; after the colon must be a number of experts, as in {method}:3."
