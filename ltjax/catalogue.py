@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from rich import box
 from rich.table import Table
 
+from ltjax.config.choices import START, options_of
+from ltjax.config.requires import requirements
 from ltjax.data.datasets import DATASETS
+from ltjax.limits import declared
 from ltjax.presets import PRESETS
 from ltjax.recipes import DEFERRABLE, TABLES
 
@@ -22,7 +25,9 @@ def rows() -> Iterator[tuple[str, str, str]]:
             is_preset = field == "method" and name in PRESETS
             text = PRESETS[name].about if is_preset else about(row)
             if row not in described:  # several names may stand for one row: options are said once
-                text += options(row, ("start=0.0",) if field in DEFERRABLE else ())
+                # the first row is what counts before `start`
+                late = field in DEFERRABLE and described
+                text += required(row) + options(row, with_start=bool(late))
             described.add(row)
             yield field, name, text
     for name, dataset in DATASETS.items():
@@ -36,14 +41,21 @@ def about(row) -> str:
     return f"{summary} {source.group()}." if source and source.group() not in summary else summary
 
 
-def options(row, more: tuple[str, ...] = ()) -> str:
-    """The options of a row with their defaults, and more of them, as the end of a line."""
-    known = [
-        f"{name}{'' if p.default is p.empty else f'={_shown(p.default)}'}"
-        for name, p in inspect.signature(row).parameters.items()
-        if p.kind is p.KEYWORD_ONLY
-    ]
-    known += more
+def required(row) -> str:
+    """What a row requires of other fields, as the end of a line."""
+    texts = [requirement.text for requirement in requirements(row)]
+    return f" Requires {', '.join(texts)}." if texts else ""
+
+
+def options(row, with_start: bool = False) -> str:
+    """The options of a row with their defaults and limits, as the end of a line.
+
+    Args:
+      row: of a table.
+      with_start: whether it may set in late.
+    """
+    known = [_option(name, p.default, p.annotation) for name, p in options_of(row).items()]
+    known += [_option("start", 0.0, START)] * with_start
     return f" Options: {', '.join(known)}." if known else ""
 
 
@@ -58,6 +70,13 @@ def tables() -> Iterator[Table]:
             if of == field:
                 table.add_row(name, text)
         yield table
+
+
+def _option(name, default, annotation):
+    """Such as "gamma=2.0 (at least 0)"."""
+    value = "" if default is inspect.Parameter.empty else f"={_shown(default)}"
+    limits = declared(annotation).text
+    return f"{name}{value}{limits and f' ({limits})'}"
 
 
 def _shown(value):

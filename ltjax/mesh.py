@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ltjax.axes import DATA, EXPERT
-from ltjax.errors import UserError
+from ltjax.errors import FieldError, UserError
 from ltjax.learner import Learner, PyTree
 
 # Where the leading axes of an array lie.
@@ -42,10 +42,8 @@ def mesh_for(num_experts: int, devices: Sequence[Any] | None = None, expert: int
     best = math.gcd(num_experts, len(devices))
     expert = expert or best
     if len(devices) % expert or num_experts % expert:
-        raise UserError(
-            f"config.mesh.expert is {expert}: {num_experts} experts on {len(devices)} devices "
-            f"cannot be split so; use a divisor of both, such as {best}, or 0 to have it chosen."
-        )
+        why = f"it must divide both {num_experts} experts and {len(devices)} devices (0 chooses)"
+        raise FieldError("mesh.expert", expert, why, use=best)
     shape = (expert, len(devices) // expert)
     return jax.make_mesh(shape, (EXPERT, DATA), devices=devices, axis_types=(AxisType.Auto,) * 2)
 
@@ -64,11 +62,9 @@ def check_batch(mesh: Mesh, batch_size: int, stream_size: int) -> None:
     share = mesh.shape[DATA]
     if stream_size % share:
         unit = batch_size * share // math.gcd(stream_size, batch_size * share)
-        part = "" if stream_size == batch_size else f", a stream's share of it {stream_size}"
-        raise UserError(
-            f"config.batch_size is {batch_size}{part}; each expert's batch is shared by {share} "
-            f"devices, so it must be a multiple of {unit}, such as {-(-batch_size // unit) * unit}."
-        )
+        part = "" if stream_size == batch_size else f" and its stream of {stream_size}"
+        why = f"it must be a multiple of {unit}: {share} devices share each expert's batch{part}"
+        raise FieldError("batch_size", batch_size, why, use=-(-batch_size // unit) * unit)
 
 
 # For what runs once. XLA:CPU takes 15 s (JAX 0.10) or 70 s (0.12) to optimise the 31 random draws

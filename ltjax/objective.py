@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax.axes import example_keys
+from ltjax.config import requires
 from ltjax.config.choices import choose_with_start
 from ltjax.config.settings import Settings
-from ltjax.errors import UserError
+from ltjax.errors import FieldError
 from ltjax.losses.classification import LOSSES, cross_entropy
 from ltjax.losses.reweighting import REWEIGHTINGS
 
@@ -33,12 +34,11 @@ def objective(settings: Settings, class_counts: np.ndarray) -> Objective:
     """
     loss_start, make_loss = choose_with_start(LOSSES, "loss", **settings.loss)
     weights_start, make_weights = choose_with_start(REWEIGHTINGS, "reweight", **settings.reweight)
-    head = settings.network.get("head", "linear")
-    if settings.loss["name"] == "ldam" and head != "cosine":
-        raise UserError(
-            f"config.network.head is {head!r}, but the margins of config.loss.name='ldam' are in "
-            f"cosines: use --config.network.head=cosine."
-        )
+    requires.check(LOSSES[settings.loss["name"]], settings)
+    divide_by = settings.loss.get("divide_by")
+    if divide_by is not None and settings.reweight["name"] == "none":
+        why = "without re-weighting all weights are 1, so it does nothing; leave it out"
+        raise FieldError("loss.divide_by", divide_by, why)
     loss, before = make_loss(class_counts), cross_entropy(class_counts)
     by_class = make_weights(class_counts)
 

@@ -8,15 +8,18 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ltjax.config.choices import within
-from ltjax.errors import UserError
+from ltjax.errors import FieldError
+from ltjax.limits import above, at_least, at_most
 
 Schedule = Callable[..., object]  # step i32[] -> learning rate f32[]
+Rate = Annotated[float, above(0)]
+Epochs = Annotated[int, at_least(0), at_most(1_000_000)]
 
 
 def sgd(
@@ -64,11 +67,11 @@ def step(
     num_epochs: float,
     steps_per_epoch: int,
     *,
-    lr: float,
-    warmup_epochs: int = 0,
-    warmup_from: float = 0.0,
+    lr: Rate,
+    warmup_epochs: Epochs = 0,
+    warmup_from: Annotated[float, at_least(0), at_most(1)] = 0.0,
     drop_at: tuple = (0.8, 0.9),
-    drop_by: float = 0.01,
+    drop_by: Annotated[float, above(0), at_most(1)] = 0.01,
 ) -> Schedule:
     """Warm up linearly, hold, and multiply by `drop_by` at each of some fractions of training.
 
@@ -85,15 +88,10 @@ def step(
       drop_at: increasing fractions of num_epochs, each in (0, 1).
       drop_by: factor at each drop, in (0, 1].
     """
-    _check_rate(lr, warmup_epochs)
-    within("config.schedule.warmup_from", warmup_from, at_least=0, at_most=1)
     fractions = all(_is_number(at) and 0 < at < 1 for at in drop_at)
     if not fractions or any(early >= late for early, late in itertools.pairwise(drop_at)):
-        raise UserError(
-            f"config.schedule.drop_at is {drop_at}; it must hold increasing fractions in (0, 1)."
-        )
-    if not 0 < drop_by <= 1:
-        raise UserError(f"config.schedule.drop_by is {drop_by}; it must be above 0, at most 1.")
+        why = "it must hold increasing fractions, each above 0, below 1"
+        raise FieldError("drop_at", drop_at, why)
 
     def schedule(count):
         epoch = count // steps_per_epoch  # from 0
@@ -108,8 +106,8 @@ def cosine(
     num_epochs: float,
     steps_per_epoch: int,
     *,
-    lr: float,
-    warmup_epochs: int = 0,
+    lr: Rate,
+    warmup_epochs: Epochs = 0,
     ahead: bool = True,
 ) -> Schedule:
     """Fall from lr to 0 along half a cosine: lr (1 + cos(pi e / E)) / 2 in epoch e = 1..E.
@@ -125,13 +123,10 @@ def cosine(
       ahead: False steps it at the end of each epoch, as RIDE's code: e - 1 in place of e, so the
         first epoch has lr.
     """
-    _check_rate(lr, warmup_epochs)
     epochs = math.ceil(num_epochs)
     if ahead and epochs < 2:
-        raise UserError(
-            f"config.num_epochs is {num_epochs:g}; the cosine schedule has rate 0 in its last "
-            f"epoch, so it needs more than one. Choose more, or --config.schedule.name=step."
-        )
+        why = "it must be above 1 with schedule 'cosine', whose rate is 0 in its last epoch"
+        raise FieldError("num_epochs", num_epochs, why, use={"schedule.name": "step"})
 
     def schedule(count):
         epoch = count // steps_per_epoch  # from 0
@@ -149,13 +144,6 @@ def _warmup(epoch, warmup_epochs, start=0.0):
         return 1.0
     share = jnp.minimum(1.0, (epoch + 1) / warmup_epochs)
     return start + (1 - start) * share
-
-
-def _check_rate(lr: float, warmup_epochs: int) -> None:
-    if lr <= 0:
-        raise UserError(f"config.schedule.lr is {lr}; it must be above 0.")
-    if warmup_epochs < 0:
-        raise UserError(f"config.schedule.warmup_epochs is {warmup_epochs}; it must be at least 0.")
 
 
 def _is_number(value) -> bool:

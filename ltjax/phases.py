@@ -24,9 +24,11 @@ from ltjax.data import sampling
 from ltjax.data.feeds import MAIN
 from ltjax.data.info import DataInfo
 from ltjax.data.sampling import SAMPLERS, Draw
-from ltjax.errors import UserError
+from ltjax.errors import FieldError
 from ltjax.learner import Learner, Method, TrainState, Variables, learner
 from ltjax.models import NETWORKS, Network
+
+MOST_STEPS = 2**31 - 1  # of a phase
 
 # (fresh state, variables at the end of the previous phase or None) -> state. It only fills values:
 # every leaf has its final shape before. It is compiled; leaves have the leading axis of experts,
@@ -122,10 +124,8 @@ def phase(
       UserError: if the training set is smaller than a batch, or an option is wrong.
     """
     if info.num_train < settings.batch_size:
-        raise UserError(
-            f"config.batch_size is {settings.batch_size}, but there are only {info.num_train} "
-            f"training images; choose at most that many."
-        )
+        why = f"it must be at most {info.num_train}, the number of training images"
+        raise FieldError("batch_size", settings.batch_size, why)
     per_epoch = steps_per_epoch(info.num_train, settings)
     make_schedule = choose(optim.SCHEDULES, "schedule", **settings.schedule)
     optimizer = optim.sgd(
@@ -136,6 +136,9 @@ def phase(
         rates=rates,
     )
     num_steps = max(1, round(settings.num_epochs * per_epoch))
+    if num_steps > MOST_STEPS:
+        why = f"it must be at most {MOST_STEPS // per_epoch:,}, as steps are counted in 32 bits"
+        raise FieldError("num_epochs", settings.num_epochs, why)
     return Phase(
         name=name,
         learner=learner(around(on_images(method, info, settings)), optimizer, num_steps),

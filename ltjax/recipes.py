@@ -47,7 +47,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     for field, table in TABLES.items():
         chosen = choose_with_start if field in DEFERRABLE else choose
         chosen(table, field, **getattr(settings, field))
-    pick(DATASETS, settings.data.name, "config.data.name")
+    pick(DATASETS, settings.data.name, "data.name")
     return settings
 
 

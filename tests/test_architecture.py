@@ -1,4 +1,4 @@
-"""The house: a file imports only from floors below it, and some packages have one door."""
+"""The house: a file imports only from floors below, packages have one door, rows know no path."""
 
 import ast
 
@@ -19,8 +19,15 @@ FLOORS = [
     ["learner", "data.sources"],
     ["data.builders", "augmentation.policies"],
     ["data.splits", "data.sampling", "data.images", "losses.classification", "evaluation"],
-    ["losses.reweighting", "data.sampling_cycles", "config.settings", "data.info"],
+    [
+        "losses.reweighting",
+        "data.sampling_cycles",
+        "config.settings",
+        "config.choices",
+        "data.info",
+    ],
     ["config", "axes", "kernels", "runtime", "presets", "augmentation", "data.rng"],
+    ["limits"],
     ["errors"],
 ]
 
@@ -91,6 +98,27 @@ def test_each_package_has_one_door(module):
             if package in name.split("."):
                 inside = any(module == door or module.startswith(f"{door}.") for door in doors)
                 assert inside, f"ltjax.{module} imports {name}; only {doors} may"
+
+
+def strings(path):
+    """All string literals of a file, but for docstrings and other strings that stand alone."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    alone = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
+            yield node.value
+
+
+ROWS = ("losses", "data.sampling", "data.sampling_cycles", "augmentation", "models", "methods")
+
+
+@pytest.mark.parametrize("wing", [*ROWS, "optim"])
+def test_rows_of_tables_know_no_path_of_the_config(wing):
+    """A FieldError names an option of the row, or a field as "network.head"; the rest is added."""
+    files = [path for name, path in MODULES.items() if f"{name}.".startswith(f"{wing}.")]
+    assert files
+    for path in files:
+        assert [text for text in strings(path) if "config." in text] == [], path
 
 
 def test_configs_import_nothing_from_the_library():

@@ -37,28 +37,34 @@ MISTAKES = [
     ({"method": {"name": "crt", "extra_share": 0.0}}, ["method.extra_share is 0.0", "above 0"]),
     ({"method": {"name": "crt", "backbone_stats": "no"}}, ["'no'", "moving, frozen"]),
     ({"method": {"name": "ncm", "distance": "l1"}}, ["'l1'", "l2, cos"]),
-    ({"method": {"name": "tau_norm", "sweep": True}}, ["held-out", "config.data.validation"]),
+    (
+        {"method": {"name": "tau_norm", "sweep": True}},
+        ["config.method.sweep is True", "held-out", "--config.data.validation=0.1"],
+    ),
     ({"method": {"name": "tau_norm", "tau": -1.0}}, ["config.method.tau is -1.0", "at least 0"]),
     (
         {"method": {"name": "ldam_drw"}},
-        ["config.loss.name is 'cross_entropy'", "'ldam_drw' means 'ldam'"],
+        ["config.loss.name is 'cross_entropy'", "'ldam_drw'", "'ldam'"],
     ),
     ({"method": {"name": "ride", "num_head": 4}}, ["config.method.num_head", "mean 'num_heads'"]),
     ({"method": {"name": ["crt", "lws"]}}, ["config.method.name is ['crt', 'lws']", "a string"]),
     ({"method": {"name": "ldam"}, "loss": False}, ["config.loss is False", "a group"]),
-    ({"method": {"name": "tau_norm", "sweep": True, "tau": 0.5}}, ["config.method.tau is 0.5"]),
+    (
+        {"method": {"name": "tau_norm", "sweep": True, "tau": 0.5}},
+        ["config.method.tau is 0.5", "leave one"],
+    ),
     ({"method": {"name": "cam", "sampler": "power"}}, ["config.method.sampler is 'power'"]),
     (
         {"method": {"name": "bbn"}, "mixing": {"name": "mixup"}},
-        ["config.mixing.name is 'mixup'", "config.method.name='bbn'", "leave config.mixing out"],
+        ["config.mixing.name is 'mixup'", "method 'bbn'", "leave it out"],
     ),
     (
         {"method": {"name": "bbn"}, "reweight": {"name": "cost_sensitive"}},
-        ["config.reweight.name is 'cost_sensitive'", "leave config.reweight out"],
+        ["config.reweight.name is 'cost_sensitive'", "method 'bbn'", "leave it out"],
     ),
     (
         {"method": {"name": "cam"}, "schedule": {"name": "cosine", "lr": 0.1}, "num_epochs": 9.0},
-        ["config.schedule.name is 'cosine'", "step"],
+        ["config.schedule.name is 'cosine'", "use --config.schedule.name=step"],
     ),
     (
         {"method": {"name": "cam"}, "schedule": {"name": "step", "lr": 0.1, "drop_at": (0.5,)}},
@@ -66,11 +72,11 @@ MISTAKES = [
     ),
     (
         {"method": {"name": "feature_augmentation"}, "network": {"head": "cosine"}},
-        ["config.network.head is 'cosine'", "linear"],
+        ["config.network.head is 'cosine'", "use --config.network.head=linear"],
     ),
     (
         {"method": {"name": "feature_augmentation", "num_fused": 9}},
-        ["config.method.num_fused is 9", "there are 7 head classes"],
+        ["config.method.num_fused is 9", "at most 7", "head classes"],
     ),
     (
         {"method": {"name": "feature_augmentation", "head_share": 0.999}},
@@ -85,7 +91,10 @@ MISTAKES = [
     ({"loss": {"name": "focal", "gamma": -1.0}}, ["config.loss.gamma is -1.0", "at least 0"]),
     ({"loss": {"name": "focal", "start": 1.0}}, ["config.loss.start is 1.0", "below 1"]),
     ({"loss": {"name": "focal", "start": "late"}}, ["config.loss.start is 'late'", "a number"]),
-    ({"loss": {"name": "ldam"}}, ["config.network.head is 'linear'", "cosine"]),
+    (
+        {"loss": {"name": "ldam"}},
+        ["config.network.head is 'linear'", "use --config.network.head=cosine"],
+    ),
     ({"loss": {"name": "cross_entropy", "divide_by": "2"}}, ["'2'", "weights, examples"]),
     ({"loss": {"name": "label_smoothing", "epsilon": 1.0}}, ["loss.epsilon is 1.0", "below 1"]),
     ({"loss": {"name": "label_aware_smoothing", "shape": "s"}}, ["'s'", "concave, linear"]),
@@ -108,12 +117,12 @@ MISTAKES = [
     ({"augment": {"name": "rotation", "degrees": 181.0}}, ["config.augment.degrees is 181.0"]),
     ({"augment": {"name": "cutout"}}, ["config.augment.size is missing"]),
     ({"augment": {"name": "cutout", "size": 2.5}}, ["config.augment.size is 2.5", "an integer"]),
-    ({"augment": {"name": "cutout", "size": 0}}, ["config.augment.size is 0", "between 1 and 8"]),
-    ({"augment": {"name": "cutout", "size": 9}}, ["config.augment.size is 9", "8 x 8"]),
+    ({"augment": {"name": "cutout", "size": 0}}, ["config.augment.size is 0", "at least 1"]),
+    ({"augment": {"name": "cutout", "size": 9}}, ["config.augment.size is 9", "at most 8"]),
     ({"augment": {"name": "autoaugment", "cutout": 16}}, ["config.augment.cutout is 16", "8 x 8"]),
     (
         {"augment": {"name": "autoaugment", "cutout": -1}},
-        ["config.augment.cutout is -1", "0 for none"],
+        ["config.augment.cutout is -1", "at least 0"],
     ),
     (
         {"augment": {"name": "randaugment", "num_ops": 0}},
@@ -121,7 +130,7 @@ MISTAKES = [
     ),
     (
         {"augment": {"name": "randaugment", "magnitude": 11}},
-        ["config.augment.magnitude is 11", "0 and 10"],
+        ["config.augment.magnitude is 11", "at most 10"],
     ),
     ({"augment": {"name": "randaugment", "magnitude": -0.5}}, ["config.augment.magnitude is -0.5"]),
     ({"augment": {"name": "randaugment", "cutout": 9}}, ["config.augment.cutout is 9", "8 x 8"]),
@@ -143,12 +152,18 @@ MISTAKES = [
     ({"num_experts": "three"}, ["'three'", "an integer"]),
     ({"num_experts": True}, ["config.num_experts is True", "an integer"]),
     ({"batch_size": 0}, ["config.batch_size is 0"]),
-    ({"batch_size": 4096}, ["config.batch_size is 4096", "417 training images"]),
-    ({"batch_size": 18}, ["config.batch_size is 18", "4 devices", "such as 20"]),
-    ({"mesh": {"expert": 3}}, ["config.mesh.expert is 3", "2 experts on 8 devices", "such as 2"]),
+    ({"batch_size": 4096}, ["config.batch_size is 4096", "at most 417"]),
+    ({"batch_size": 18}, ["config.batch_size is 18", "4 devices", "use --config.batch_size=20"]),
+    (
+        {"mesh": {"expert": 3}},
+        ["config.mesh.expert is 3", "2 experts", "use --config.mesh.expert=2"],
+    ),
     ({"compute": {"experts_over": "pmap"}}, ["'pmap'", "unroll"]),
     ({"compute": {"steps_per_call": -1}}, ["config.compute.steps_per_call is -1", "at least 0"]),
-    ({"compute": {"convolution": "blocks", "experts_over": "map"}}, ["'map'", "leave it 'auto'"]),
+    (
+        {"compute": {"convolution": "blocks", "experts_over": "map"}},
+        ["config.compute.experts_over is 'map'", "experts_over=auto"],
+    ),
     ({"compute": {"convolution": "block"}}, ["config.compute.convolution is 'block'", "blocks"]),
     ({"compute": {"dtype": "float16"}}, ["config.compute.dtype is 'float16'", "bfloat16"]),
     ({"num_epochs": 0.0}, ["config.num_epochs is 0.0", "above 0"]),
@@ -166,11 +181,45 @@ MISTAKES = [
     ({"optimizer": {"weight_decay": -1.0}}, ["config.optimizer.weight_decay is -1.0"]),
     ({"optimizer": {"nesterov": "yes"}}, ["config.optimizer.nesterov", "True or False"]),
     ({"schedule": {"name": "step", "lr": 0.1, "field": 1}}, ["config.schedule.field"]),
-    ({"schedule": {"name": "cosine", "lr": 0.1}}, ["config.num_epochs is 1", "more than one"]),
+    (
+        {"schedule": {"name": "cosine", "lr": 0.1}},
+        ["config.num_epochs is 1", "above 1", "--config.schedule.name=step"],
+    ),
     ({"combine": "votes"}, ["config.combine is 'votes'", "probs, logits"]),
     ({"log_every_steps": 0}, ["config.log_every_steps is 0"]),
     ({"save_every_epochs": 0.0}, ["config.save_every_epochs is 0.0"]),
     ({"seed": -1}, ["config.seed is -1"]),
+    # what does nothing
+    (
+        {"sampler": {"name": "instance_balanced", "start": 0.5}},
+        ["config.sampler.start is 0.5", "leave it out"],
+    ),
+    (
+        {"loss": {"name": "cross_entropy", "start": 0.5}},
+        ["config.loss.start is 0.5", "leave it out"],
+    ),
+    ({"reweight": {"start": 0.5}}, ["config.reweight.start is 0.5", "leave it out"]),
+    (
+        {"loss": {"name": "cross_entropy", "divide_by": "examples"}},
+        ["config.loss.divide_by is 'examples'", "leave it out"],
+    ),
+    (
+        {"method": {"name": "ride", "top_k": 5, "routing": False}, "loss": {}},
+        ["config.method.top_k is 5", "routing"],
+    ),
+    # what would size a program or an array beyond all use
+    (
+        {"method": {"name": "ride", "num_heads": 1000000}, "loss": {}},
+        ["config.method.num_heads is 1000000", "at most 64"],
+    ),
+    ({"num_experts": 2**31}, ["config.num_experts is 2147483648", "at most 1,000"]),
+    ({"num_epochs": 1e9}, ["config.num_epochs is 1000000000.0", "at most 1,000,000"]),
+    ({"save_every_epochs": 1e308}, ["config.save_every_epochs is 1e+308", "at most 1,000,000"]),
+    (
+        {"schedule": {"name": "step", "lr": 0.1, "warmup_epochs": 2**31 - 1}},
+        ["config.schedule.warmup_epochs is 2147483647", "at most 1,000,000"],
+    ),
+    ({"schedule": {"name": "step", "lr": 10**400}}, ["config.schedule.lr is 1000", "finite"]),
 ]
 
 

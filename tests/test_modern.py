@@ -206,7 +206,7 @@ def test_authors_choices_for_a_data_set_are_defaults(name, data, expected):
         ),
         (
             {"method": {"name": "ncl"}, "reweight": {"name": "effective_number"}},
-            ["config.reweight.name is 'effective_number'", "leave config.reweight out"],
+            ["config.reweight.name is 'effective_number'", "leave it out"],
         ),
         ({"method": {"name": "ncl", "num_hard": 5}}, ["config.method.num_hard is 5", "at most 4"]),
         ({"method": {"name": "ncl", "num_heads": 1}}, ["config.method.num_heads", "at least 2"]),

@@ -128,7 +128,7 @@ def test_attention_starts_as_coded_or_as_the_identity():
         (
             {"schedule": {"name": "cosine", "lr": 0.1}, "num_epochs": 3.0},
             {},
-            r"is 3, of which the epochs of phase one take 1 \(config.method.first_share=0.333",
+            r"num_epochs is 3\.0.* take 1 of them \(first_share=0.333.*--config.num_epochs=6",
         ),
     ],
 )

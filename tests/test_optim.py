@@ -9,6 +9,7 @@ import toy
 from conftest import golden
 
 from ltjax import optim
+from ltjax.config.choices import choose
 from ltjax.errors import UserError
 
 
@@ -111,13 +112,13 @@ def test_sgd_is_pytorchs(nesterov, key):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(lr=0.0), "lr is 0.0"),
+        (dict(lr=0.0), r"config\.schedule\.lr is 0\.0"),
         (dict(lr=0.1, warmup_epochs=-1), "warmup_epochs is -1"),
-        (dict(lr=0.1, drop_at=(0.9, 0.8)), "drop_at"),
+        (dict(lr=0.1, drop_at=(0.9, 0.8)), r"config\.schedule\.drop_at is \(0\.9, 0\.8\)"),
         (dict(lr=0.1, drop_at=("a",)), "drop_at"),
         (dict(lr=0.1, drop_by=0.0), "drop_by is 0.0"),
     ],
 )
 def test_impossible_schedules_are_refused(options, message):
     with pytest.raises(UserError, match=message):
-        optim.step(10, 7, **options)
+        choose(optim.SCHEDULES, "schedule", "step", **options)(10, 7)

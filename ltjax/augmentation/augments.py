@@ -12,6 +12,7 @@ on the other images nor on the number of devices.
 import functools
 import math
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +21,9 @@ from jax import lax
 
 from ltjax.augmentation import jitter, policies
 from ltjax.augmentation import pillow as operations
-from ltjax.config.choices import within
 from ltjax.data.info import DataInfo
-from ltjax.errors import UserError
+from ltjax.errors import FieldError
+from ltjax.limits import above, at_least, at_most
 
 Augment = Callable[[jax.Array, jax.Array], jax.Array]  # (key[B], u8[B, H, W, channels]) -> u8[same]
 Shape = tuple[int, int, int]  # H, W, channels
@@ -40,12 +41,14 @@ def standard(info: DataInfo, shape: Shape) -> Augment:
     return lambda keys, image: pad_crop_flip(keys, image, info.pad, info.flip)
 
 
-def with_cutout(info: DataInfo, shape: Shape, *, size: int) -> Augment:
+def with_cutout(info: DataInfo, shape: Shape, *, size: Annotated[int, at_least(1)]) -> Augment:
     """`pad_crop_flip`, then a black square of `size` pixels. DeVries and Taylor, 2017."""
     return _in_turn(standard(info, shape), _hole(size, shape, "size"))
 
 
-def with_autoaugment(info: DataInfo, shape: Shape, *, cutout: int = 0) -> Augment:
+def with_autoaugment(
+    info: DataInfo, shape: Shape, *, cutout: Annotated[int, at_least(0)] = 0
+) -> Augment:
     """`pad_crop_flip`, AutoAugment's policy for CIFAR-10, Cutout of that size unless it is 0.
 
     Cubuk et al., CVPR 2019. With cutout 16 this is the augmentation of Balanced Softmax (Ren et
@@ -59,27 +62,24 @@ def with_randaugment(
     info: DataInfo,
     shape: Shape,
     *,
-    num_ops: int = 2,
-    magnitude: float = 9.0,
-    cutout: int = 0,
+    num_ops: Annotated[int, at_least(1), at_most(100)] = 2,
+    magnitude: Annotated[float, at_least(0), at_most(10)] = 9.0,
+    cutout: Annotated[int, at_least(0)] = 0,
 ) -> Augment:
     """`pad_crop_flip`, then RandAugment, then Cutout of that size unless it is 0.
 
     The better magnitude is the larger, the larger the network (Cubuk et al. 2020):
     try smaller ones than the default for a ResNet-32.
     """
-    if num_ops < 1:
-        raise UserError(f"config.augment.num_ops is {num_ops}; it must be at least 1.")
-    if not 0 <= magnitude <= 10:
-        raise UserError(f"config.augment.magnitude is {magnitude}; it must be between 0 and 10.")
     policy = policies.randaugment(shape[:2], num_ops, magnitude)
     parts = [standard(info, shape), _changed_by(policy)]
     return _in_turn(*parts, *_hole_if_any(cutout, shape))
 
 
-def with_rotation(info: DataInfo, shape: Shape, *, degrees: float = 15.0) -> Augment:
+def with_rotation(
+    info: DataInfo, shape: Shape, *, degrees: Annotated[float, above(0), at_most(180)] = 15.0
+) -> Augment:
     """`pad_crop_flip`, then turned by up to so many degrees. Wang et al. (RIDE), ICLR 2021."""
-    within("config.augment.degrees", degrees, above=0, at_most=180)
     return _in_turn(standard(info, shape), lambda keys, image: turned(keys, image, degrees))
 
 
@@ -203,18 +203,17 @@ def _in_turn(*parts: Augment) -> Augment:
     return augment
 
 
-def _hole(size: int, shape: Shape, option: str, none: str = "") -> Augment:
+def _hole(size: int, shape: Shape, option: str) -> Augment:
     height, width, _ = shape
-    if not 0 < size <= min(height, width):
-        raise UserError(
-            f"config.augment.{option} is {size}; on images of {height} x {width} pixels it must be "
-            f"between 1 and {min(height, width)}{none}."
-        )
+    most = min(height, width)
+    if size > most:
+        why = f"it must be at most {most} on images of {height} x {width} pixels"
+        raise FieldError(option, size, why)
     return lambda keys, image: cut_out(keys, image, size)
 
 
 def _hole_if_any(size: int, shape: Shape) -> list[Augment]:
-    return [_hole(size, shape, "cutout", none=", or 0 for none")] if size else []
+    return [_hole(size, shape, "cutout")] if size else []
 
 
 def _changed_by(policy: policies.Policy) -> Augment:

@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ltjax.config.choices import pick
 from ltjax.config.settings import METHOD_GROUPS
 from ltjax.errors import UserError
+from ltjax.limits import among
 from ltjax.methods import METHODS
 
 
@@ -31,7 +31,8 @@ def parse(name: str) -> Entrant:
     """
     text, colon, number = name.partition(":")
     method, *changes = re.split(r"\+(?=[A-Za-z_])", text)  # not at that of 1e+3
-    pick(METHODS, method, "--compare")
+    if method not in METHODS:
+        raise UserError(f"--compare is {method!r}; it must be {among(method, sorted(METHODS))}.")
     if colon and (not number.isdecimal() or int(number) < 1):
         raise UserError(
             f"--compare is {name!r}; after the colon must be a number of experts, as in {method}:3."

@@ -1,171 +1,119 @@
-"""Named choices: a row of a table, picked by name and given its options, both checked at once.
+"""The binder: a row of a table, picked by name and given its options, both checked at once.
 
 A config says `sampler = dict(name="power", q=0.5)`; the table is a plain dict of functions whose
-keyword-only arguments are the options, with their types and defaults.
+keyword-only arguments are the options, declared with types, limits and defaults (`ltjax.limits`).
 """
 
-import difflib
 import functools
 import inspect
-import math
-import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from ltjax.errors import UserError
+from ltjax.config import requires
+from ltjax.errors import FieldError, Missing, UserError, shortened
+from ltjax.limits import among, at_least, below, conform, declared, guess
+
+START = Annotated[float, at_least(0), below(1)]  # a fraction of the phase
 
 
 def choose(table: Mapping[str, Callable], field: str, /, name: str, **options: Any) -> Callable:
     """The function called `name` in `table`, with its options bound.
 
+    Where the function raises a FieldError for one of its options, or for a field elsewhere, it
+    comes out with the whole path of that field. A function whose first argument is `settings` is
+    only called with settings that are as it requires (`ltjax.config.requires`).
+
     Args:
       table: name -> function.
       field: the config field that holds the choice, for messages: "sampler", "network", ...
       name: a key of the table.
-      **options: values for the function's keyword-only arguments; ints may stand for floats, and
-        None is as good as not given.
+      **options: values for the function's keyword-only arguments; None is as good as not given.
 
     Raises:
-      UserError: if the name or an option is unknown, missing, or has the wrong type.
+      UserError: if the name or an option is unknown, an option is missing, has the wrong type, is
+        outside its limits, or does nothing because another one is off.
     """
-    return _bound(table, field, name, options)
+    function, bound, known = _bound(table, field, name, options)
+    takes_settings = next(iter(inspect.signature(function).parameters), None) == "settings"
 
+    @functools.wraps(function)
+    def make(*args, **kwargs):
+        try:
+            if takes_settings:
+                requires.check(function, args[0])
+            return function(*args, **bound, **kwargs)
+        except FieldError as error:
+            error.place(field, known)
+            raise
 
-def _bound(table, field, name, options, also=()):
-    """`choose`; `also` are options that the caller takes."""
-    function = pick(table, name, f"config.{field}.name")
-    known = {
-        key: parameter
-        for key, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    bound = {}
-    for key, value in options.items():
-        if value is None:
-            continue
-        if key not in known:
-            takes = [*known, *also]
-            close = difflib.get_close_matches(key, takes, n=1)
-            takes = f"takes {', '.join(takes)}" if takes else "takes no options"
-            guess = f" (did you mean {close[0]!r}?)" if close else ""
-            raise UserError(f"Unknown config field config.{field}.{key}{guess}: {name!r} {takes}.")
-        bound[key] = typed(value, known[key].annotation, f"config.{field}.{key}")
-    for key, parameter in known.items():
-        if key not in bound and parameter.default is inspect.Parameter.empty:
-            raise UserError(f"config.{field}.{key} is missing: {name!r} needs it.")
-    return functools.partial(function, **bound)
+    return make
 
 
 def choose_with_start(
-    table: Mapping[str, Callable], field: str, /, name: str, start: Any = 0.0, **options: Any
+    table: Mapping[str, Callable], field: str, /, name: str, start: Any = None, **options: Any
 ) -> tuple[float, Callable]:
-    """As `choose`, of a choice that may set in at a fraction `start` of its phase.
+    """As `choose`, of a choice that may set in at a fraction `start` of its phase, by default 0.
+
+    The first row of such a table, with its default options, is what counts before that.
 
     Returns:
       start, in [0, 1), and the function.
 
     Raises:
-      UserError: as `choose`, and if start is no such fraction.
+      UserError: as `choose`; if start is no such fraction; if it would change nothing.
     """
-    start = typed(start, float, f"config.{field}.start")
-    within(f"config.{field}.start", start, at_least=0, below=1)
-    return start, _bound(table, field, name, options, also=("start",))
+    start = 0.0 if start is None else conform(start, START, f"{field}.start")
+    _, bound, known = _bound(table, field, name, options, also=("start",))
+    is_first = name == next(iter(table))
+    if start and is_first and all(value == known[key].default for key, value in bound.items()):
+        why = f"{name!r} is what counts before it anyway, so it does nothing; leave it out"
+        raise FieldError(f"{field}.start", start, why)
+    return start, choose(table, field, name, **options)
 
 
 def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
     """`table[name]`.
 
     Raises:
-      UserError: if there is no such row, naming `field` and what is known.
+      FieldError: if there is no such row, naming `field` and what is known.
     """
     if name not in table:
-        raise UserError(f"{field} is {name!r}, which is not known{unknown_of(name, table)}.")
+        raise FieldError(field, name, f"it must be {among(name, sorted(table))}")
     return table[name]
 
 
-def typed(value: Any, kind: type, field: str) -> Any:
-    """`value` as a `kind`; an int may stand for a float, a list for a tuple.
-
-    Raises:
-      UserError: naming `field`, the value and the type it needs.
-    """
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if kind is tuple and isinstance(value, list):
-        value = tuple(value)
-    fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-    if not fits:
-        raise UserError(f"{field} is {value!r}; it must be {_TYPE_NAMES[kind]}.")
-    if kind is float and not math.isfinite(value):
-        raise UserError(f"{field} is {value!r}; it must be a finite number.")
-    return value
+def options_of(row: Callable) -> dict[str, inspect.Parameter]:
+    """The options of a row: its keyword-only arguments."""
+    parameters = inspect.signature(row).parameters.items()
+    return {name: p for name, p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def within(
-    field: str,
-    value: Any,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-    one_of: tuple = (),
-) -> None:
-    """Refuse a value outside its limits.
-
-    Args:
-      field: where it is in the config, such as "config.loss.gamma".
-      value: a number, or one of `one_of`.
-      at_least, above, at_most, below: limits, each or none of them.
-      one_of: all values there are.
-
-    Raises:
-      UserError: naming the field, the value and what would work.
-    """
-    if one_of and value not in one_of:
-        raise UserError(f"{field} is {value!r}; choose one of {', '.join(one_of)}.")
-    for limit, keeps, words in (
-        (at_least, operator.ge, "at least"),
-        (above, operator.gt, "above"),
-        (at_most, operator.le, "at most"),
-        (below, operator.lt, "below"),
-    ):
-        if limit is not None and not keeps(value, limit):
-            raise UserError(f"{field} is {value}; it must be {words} {limit}.")
+def _bound(table, field, name, options, also=()):
+    """(the row, its options as they are given and checked, all that it has); `also` has others."""
+    function = pick(table, name, f"{field}.name")
+    known, bound = options_of(function), {}
+    for key, value in options.items():
+        if value is None:
+            continue
+        if key not in known:
+            takes = [*known, *also]
+            words = f"takes {', '.join(takes)}" if takes else "takes no options"
+            where = f"config.{field}.{shortened(str(key))}"
+            raise UserError(f"Unknown config field {where}{guess(key, takes)}: {name!r} {words}.")
+        bound[key] = conform(value, known[key].annotation, f"{field}.{key}")
+    for key, parameter in known.items():
+        if key not in bound and parameter.default is inspect.Parameter.empty:
+            text = declared(parameter.annotation).text
+            why = f"it must be given with {name!r}{text and f': {text}'}"
+            raise FieldError(f"{field}.{key}", Missing(), why)
+    _refuse_what_does_nothing(field, bound, known)
+    return function, bound, known
 
 
-def only_with(field: str, value: Any, given: Mapping[str, Any], *options: str) -> None:
-    """Refuse options that do nothing while `field` is off.
-
-    Args:
-      field: such as "config.method.distill".
-      value: of it.
-      given: the group that it is in, as the config says it.
-      options: names in that group.
-
-    Raises:
-      UserError: naming the first such option.
-    """
-    for option in options if not value else ():
-        if option in given:
-            group = field.rpartition(".")[0]
-            raise UserError(
-                f"{group}.{option} is {given[option]!r}, but {field} is {value!r}, without which "
-                f"it does nothing; leave it out."
-            )
-
-
-def unknown_of(name: str, known: Mapping[str, Any] | list[str]) -> str:
-    """The end of an 'unknown name' message: a guess at what was meant, then all that is known."""
-    close = difflib.get_close_matches(str(name).lower(), known, n=1)
-    guess = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"{guess}; known: {', '.join(sorted(known))}"
-
-
-_TYPE_NAMES = {
-    int: "an integer",
-    float: "a number",
-    bool: "True or False",
-    str: "a string",
-    tuple: "a tuple",
-    dict: "a group of fields",
-}
+def _refuse_what_does_nothing(field, bound, known):
+    for key, value in bound.items():
+        for note in declared(known[key].annotation).only_with:
+            other = bound.get(note.option, known[note.option].default)
+            if not other:
+                off = f"{note.option} is {other!r}, without which it does nothing; leave it out"
+                raise FieldError(f"{field}.{key}", value, off)

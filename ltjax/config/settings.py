@@ -7,23 +7,19 @@ would refuse the option of another row (`--config.sampler.q`), and says less tha
 """
 
 import dataclasses
-import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from ltjax.config.choices import typed, unknown_of, within
-from ltjax.errors import UserError
+from ltjax.errors import FieldError, UserError, shortened
+from ltjax.limits import above, at_least, at_most, below, conform, guess, one_of, plain
 from ltjax.presets import with_preset
 
 CONVOLUTIONS = ("winograd", "direct", "plain", "blocks")
 DTYPES = ("float32", "bfloat16")
+Seed = Annotated[int, at_least(0), below(2**32)]
+Images = Annotated[int, at_least(1), at_most(1_000_000)]  # of a batch
 METHOD_GROUPS = ("method", "loss", "reweight", "sampler", "mixing")  # in which methods differ
-
-
-def limited(default: Any, **limits: Any) -> Any:
-    """A field whose value must be within limits, those of ltjax.config.choices.within."""
-    return dataclasses.field(default=default, metadata=limits)
 
 
 def named(name: str, **options: Any) -> Any:
@@ -36,26 +32,26 @@ class Data:
     """Which images, and how long the tail of the training set is."""
 
     name: str = "digits"  # a row of ltjax.data.datasets.DATASETS
-    imbalance: str = limited(
-        "exp", one_of=("exp", "step")
-    )  # how class sizes fall from head to tail
-    imbalance_factor: float = limited(1.0, at_least=1)  # largest class / smallest; 1 is balanced
-    seed: int = limited(0, at_least=0, below=2**32)  # which images of a class stay
-    validation: float = limited(0.0, at_least=0, below=1)  # share of training images held out
+    # How class sizes fall from head to tail.
+    imbalance: Annotated[str, one_of("exp", "step")] = "exp"
+    imbalance_factor: Annotated[float, at_least(1)] = 1.0  # largest class / smallest; 1: balanced
+    seed: Seed = 0  # which images of a class stay
+    validation: Annotated[float, at_least(0), below(1)] = 0.0  # share of training images held out
     dir: str | None = None  # where TFDS keeps data sets; None: TFDS's own default
     download: bool = False  # may TFDS download what is not prepared?
     # Where images are while training: "resident" on the devices, "streaming" from the host, or
     # "auto" by their size (ltjax.data.feeds). Batches are the same.
-    feed: str = limited("auto", one_of=("auto", "resident", "streaming"))
+    feed: Annotated[str, one_of("auto", "resident", "streaming")] = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
     """Stochastic gradient descent, as PyTorch's SGD defines it."""
 
-    momentum: float = limited(0.9, at_least=0, below=1)
+    momentum: Annotated[float, at_least(0), below(1)] = 0.9
     nesterov: bool = True
-    weight_decay: float = limited(2e-4, at_least=0)  # on every parameter, biases and batch norm too
+    # On every parameter, biases and batch norm too.
+    weight_decay: Annotated[float, at_least(0)] = 2e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +71,8 @@ class Share:
 class Mesh:
     """How experts and images are spread over devices."""
 
-    expert: int = limited(0, at_least=0)  # devices along the expert axis; 0: gcd(experts, devices)
+    # Devices along the expert axis; 0: gcd(experts, devices).
+    expert: Annotated[int, at_least(0)] = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,30 +82,27 @@ class Compute:
     # On CPU, "winograd" and "direct" are native kernels, with or without Winograd's transforms for
     # convolutions of stride 1. "plain" is JAX alone; so are these where there are no kernels.
     # "blocks" is for accelerators: one dense convolution of all experts (conv_block_diagonal).
-    convolution: str = limited("winograd", one_of=CONVOLUTIONS)
-    experts_over: str = limited("auto", one_of=("auto", "vmap", "unroll", "map"))  # ltjax.experts
+    convolution: Annotated[str, one_of(*CONVOLUTIONS)] = "winograd"
+    experts_over: Annotated[str, one_of("auto", "vmap", "unroll", "map")] = "auto"  # ltjax.experts
     # Of images and activations. Parameters, statistics, logits and the optimiser are float32 in any
     # case, and so are sums. On CPU "bfloat16" is for trying things out: it is slow.
-    dtype: str = limited("float32", one_of=DTYPES)
-    steps_per_call: int = limited(
-        0, at_least=0
-    )  # of the compiled program; 0: ltjax.run.steps_per_call chooses
+    dtype: Annotated[str, one_of(*DTYPES)] = "float32"
+    # Of the compiled program; 0: ltjax.run.steps_per_call chooses.
+    steps_per_call: Annotated[int, at_least(0), at_most(10_000)] = 0
     cache: bool = True  # keep compiled programs in the user's cache folder (ltjax.runtime)
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""
         if self.convolution == "blocks" and self.experts_over in ("unroll", "map"):
-            raise UserError(
-                f"config.compute.experts_over is {self.experts_over!r}, which takes one expert at "
-                f"a time; config.compute.convolution=blocks takes all at once: leave it 'auto'."
-            )
+            why = "that takes one expert at a time, and convolution 'blocks' takes all at once"
+            raise FieldError("compute.experts_over", self.experts_over, why, use="auto")
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """One run."""
 
-    seed: int = limited(0, at_least=0, below=2**32)  # initialisation, data order and augmentation
+    seed: Seed = 0  # initialisation, data order and augmentation
     data: Data = dataclasses.field(default_factory=Data)
     # Named choices: a name and that row's options. What a config leaves open, the method decides
     # (ltjax.presets); what that leaves open, too, is as below.
@@ -122,24 +116,21 @@ class Settings:
     reweight: Mapping[str, Any] = named("none")  # of classes, in the loss
     mixing: Mapping[str, Any] = named("none")  # of images, or features
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
-    num_experts: int = limited(3, at_least=1)
-    batch_size: int = limited(128, at_least=1)  # images per expert and step, over all devices
-    num_epochs: float = limited(
-        200.0, above=0
-    )  # an epoch is ceil(training images / batch_size) steps
+    num_experts: Annotated[int, at_least(1), at_most(1000)] = 3
+    batch_size: Images = 128  # images per expert and step, over all devices
+    # An epoch is ceil(training images / batch_size) steps.
+    num_epochs: Annotated[float, above(0), at_most(1_000_000)] = 200.0
     share: Share = dataclasses.field(default_factory=Share)
-    combine: str = limited(
-        "probs", one_of=("probs", "logits")
-    )  # what the average of experts averages
+    # What the average of experts averages.
+    combine: Annotated[str, one_of("probs", "logits")] = "probs"
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
     compute: Compute = dataclasses.field(default_factory=Compute)
-    eval_batch_size: int = limited(
-        500, at_least=1
-    )  # images per step of evaluation, over all devices
-    eval_every_epochs: float = limited(0.0, at_least=0)  # 0: only at the end
+    eval_batch_size: Images = 500  # images per step of evaluation, over all devices
+    # 0: only at the end.
+    eval_every_epochs: Annotated[float, at_least(0), at_most(1_000_000)] = 0.0
     # These do not change what is learned, so a run may be resumed with others.
-    log_every_steps: int = limited(50, at_least=1)
-    save_every_epochs: float = limited(1.0, above=0)
+    log_every_steps: Annotated[int, at_least(1), at_most(1_000_000_000)] = 50
+    save_every_epochs: Annotated[float, above(0), at_most(1_000_000)] = 1.0
 
 
 # Fields that a resumed run may change: how often things are written, and where data sets lie.
@@ -163,7 +154,7 @@ def settings_from(config: Mapping[str, Any]) -> Settings:
       UserError: for an unknown field, a wrong type, a value outside its limits, or one that
         contradicts the method.
     """
-    return _read(Settings, with_preset(_dict(config)), "config")
+    return _read(Settings, with_preset(_dict(config)))
 
 
 def all_fields(kind: type = Settings, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -211,33 +202,33 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") 
     return found
 
 
-def _read(kind: type, config: Mapping[str, Any], path: str) -> Any:
-    hints = typing.get_type_hints(kind)
+def _read(kind: type, config: Mapping[str, Any], path: str = "") -> Any:
+    """`path` is the fields' group and a dot; empty for those at the top."""
+    hints = typing.get_type_hints(kind, include_extras=True)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     values = {}
     for name in config:
         if name not in fields:
+            unknown = f"Unknown config field config.{path}{shortened(str(name))}"
             whole = [field for field, _ in all_fields() if field.endswith(f".{name}")]
-            if path == "config" and whole:
-                raise UserError(f"Unknown config field config.{name} (is it config.{whole[0]}?).")
-            raise UserError(f"Unknown config field {path}.{name}{unknown_of(name, list(fields))}.")
-        values[name] = _value(config[name], hints[name], f"{path}.{name}", fields[name])
-        within(f"{path}.{name}", values[name], **fields[name].metadata)
+            if not path and whole:
+                raise UserError(f"{unknown} (is it config.{whole[0]}?).")
+            known = sorted(fields)
+            raise UserError(f"{unknown}{guess(name, known)}; known: {', '.join(known)}.")
+        values[name] = _value(config[name], hints[name], f"{path}{name}", fields[name])
     return kind(**values)
 
 
 def _value(value: Any, hint: Any, path: str, field: dataclasses.Field) -> Any:
     if dataclasses.is_dataclass(hint):
-        return _read(hint, typed(value, dict, path), path)
+        return _read(hint, conform(value, dict, path), f"{path}.")
     if typing.get_origin(hint) is typing.get_origin(Mapping[str, Any]):
-        group = typed(value, dict, path)
+        group = conform(value, dict, path)
         if "name" not in group:
             group = {**field.default_factory(), **group}
-        typed(group["name"], str, f"{path}.name")
-        return {key: tuple(v) if isinstance(v, list) else v for key, v in group.items()}
-    if isinstance(hint, types.UnionType):  # "str | None"
-        return None if value is None else typed(value, typing.get_args(hint)[0], path)
-    return typed(value, hint, path)
+        conform(group["name"], str, f"{path}.name")
+        return {key: plain(option) for key, option in group.items()}
+    return conform(value, hint, path)
 
 
 def _dict(config: Any) -> Any:

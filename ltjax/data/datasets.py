@@ -71,7 +71,7 @@ def prepare(data: Data, tell: Callable[[str], None] = print) -> None:
     Raises:
       UserError: if its source is not prepared and may not be downloaded, or nothing can be written.
     """
-    pick(DATASETS, data.name, "config.data.name").source.prepare(data, tell)
+    pick(DATASETS, data.name, "data.name").source.prepare(data, tell)
 
 
 def load(data: Data) -> Splits:
@@ -80,7 +80,7 @@ def load(data: Data) -> Splits:
     Raises:
       UserError: if it is not prepared, or is not what its manifest says.
     """
-    dataset = pick(DATASETS, data.name, "config.data.name")
+    dataset = pick(DATASETS, data.name, "data.name")
     train, test, names, manifest = dataset.source.load(data)
     return assembled(data, dataset, train, test, names, manifest)
 

@@ -12,12 +12,13 @@ that all train equally long.
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
-from ltjax.config.choices import within
 from ltjax.data.rng import Draw, end_to_end, shuffle, uniform
 from ltjax.data.sampling_cycles import class_aware, class_cycle
+from ltjax.limits import at_least, at_most, below, one_of
 from ltjax.losses import reweighting
 
 
@@ -28,14 +29,19 @@ def instance_balanced(labels: np.ndarray, batch_size: int, num_steps: int) -> Dr
     return end_to_end(batch_size, size, lambda *key: shuffle(key, size))
 
 
-def power(labels: np.ndarray, batch_size: int, num_steps: int, *, q: float) -> Draw:
+def power(
+    labels: np.ndarray,
+    batch_size: int,
+    num_steps: int,
+    *,
+    q: Annotated[float, at_least(-2), at_most(2)],
+) -> Draw:
     """Draw class j with p_j = n_j^q / sum_i n_i^q, then one of its images, with replacement.
 
     The family of Kang et al. (Decoupling), ICLR 2020, section 3.1: q = 1 is instance-balanced,
     q = 1/2 square-root, q = 0 class-balanced sampling; q < 0 favours the tail.
     """
     del num_steps
-    within("config.sampler.q", q, at_least=-2, at_most=2)
     probabilities = class_probabilities(np.bincount(labels), q)
     return _by_class(labels, batch_size, lambda step: probabilities)
 
@@ -66,7 +72,11 @@ def reversed_(labels: np.ndarray, batch_size: int, num_steps: int) -> Draw:
 
 
 def effective_number(
-    labels: np.ndarray, batch_size: int, num_steps: int, *, beta: float = 0.9999
+    labels: np.ndarray,
+    batch_size: int,
+    num_steps: int,
+    *,
+    beta: Annotated[float, at_least(0), below(1)] = 0.9999,
 ) -> Draw:
     """Re-sample by the effective number of examples: p_j in proportion to n_j / E(n_j).
 
@@ -74,14 +84,17 @@ def effective_number(
     sampler and then trains without it; E(n) = (1 - beta^n) / (1 - beta) (Cui et al., CVPR 2019).
     """
     del num_steps
-    within("config.sampler.beta", beta, at_least=0, below=1)
     counts = np.bincount(labels)
     weights = counts * reweighting.effective_number(counts, beta=beta)
     return _by_class(labels, batch_size, lambda step: weights / weights.sum())
 
 
 def progressively_balanced(
-    labels: np.ndarray, batch_size: int, num_steps: int, *, convention: str = "decoupling"
+    labels: np.ndarray,
+    batch_size: int,
+    num_steps: int,
+    *,
+    convention: Annotated[str, one_of("decoupling", "bag_of_tricks")] = "decoupling",
 ) -> Draw:
     """From instance-balanced to class-balanced: p_j = (1 - t) n_j / N + t / C, epoch by epoch.
 
@@ -89,7 +102,6 @@ def progressively_balanced(
     (e - 1) / (T - 1) in the authors' code ("decoupling") and e / T in that of Zhang et al., AAAI
     2021 ("bag_of_tricks").
     """
-    within("config.sampler.convention", convention, one_of=("decoupling", "bag_of_tricks"))
     counts = np.bincount(labels)
     per_epoch = -(-len(labels) // batch_size)
     epochs = max(1, -(-num_steps // per_epoch))

@@ -3,14 +3,20 @@
 Rows of ltjax.data.sampling.SAMPLERS; NumPy only.
 """
 
+from typing import Annotated
+
 import numpy as np
 
-from ltjax.config.choices import within
 from ltjax.data.rng import Draw, end_to_end, shuffle, uniform
+from ltjax.limits import at_least, at_most
 
 
 def class_aware(
-    labels: np.ndarray, batch_size: int, num_steps: int, *, images_per_class: int = 4
+    labels: np.ndarray,
+    batch_size: int,
+    num_steps: int,
+    *,
+    images_per_class: Annotated[int, at_least(1), at_most(1000)] = 4,
 ) -> Draw:
     """Class after class in shuffled order, a few images of each from a cycle of its own.
 
@@ -18,7 +24,6 @@ def class_aware(
     classes are visited before one comes again, and all images of a class before one comes again.
     """
     del num_steps
-    within("config.sampler.images_per_class", images_per_class, at_least=1)
     counts, cycle = np.bincount(labels), _cycles(labels)
     classes = np.flatnonzero(counts)
 

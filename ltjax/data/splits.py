@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from ltjax.errors import UserError
+from ltjax.errors import FieldError, UserError
 
 MANY, FEW = 100, 20  # many: more than 100 training images; few: fewer than 20; medium between
 
@@ -35,7 +35,7 @@ def long_tailed_counts(
     elif imbalance == "step":
         sizes = [largest if k < num_classes / 2 else largest * f for k in j]
     else:
-        raise UserError(f"config.data.imbalance is {imbalance!r}; choose 'exp' or 'step'.")
+        raise FieldError("data.imbalance", imbalance, "it must be one of exp, step")
     return np.array([int(size) for size in sizes], np.int64)
 
 
@@ -47,10 +47,8 @@ def check_counts(counts: np.ndarray, imbalance_factor: float) -> None:
     """
     empty = np.flatnonzero(np.asarray(counts) < 1)
     if len(empty):
-        raise UserError(
-            f"config.data.imbalance_factor {imbalance_factor:g} leaves class {empty[0]} without "
-            f"training images; with {max(counts)} in the head it can be at most {max(counts)}."
-        )
+        why = f"that leaves class {empty[0]} without training images; it can be at most"
+        raise FieldError("data.imbalance_factor", imbalance_factor, f"{why} {max(counts)}")
 
 
 def select(labels: np.ndarray, counts: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -9,13 +9,15 @@ returns ones. The authors' codes differ in this, and every docstring says which 
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.nn import log_softmax, softplus
 
-from ltjax.config.choices import within
+from ltjax.config.requires import requires_head
+from ltjax.limits import above, at_least, at_most, below, one_of
 
 COSINE_SCALE = 30.0  # of cosines as logits: LDAM (Cao et al. 2019) and RIDE (Wang et al. 2021)
 
@@ -33,7 +35,11 @@ def divergence(logits: jax.Array, other: jax.Array) -> jax.Array:
     return (jnp.exp(log_p) * (log_p - jax.nn.log_softmax(other))).sum(-1)
 
 
-def cross_entropy(class_counts: np.ndarray, *, divide_by: str = "weights") -> Loss:
+def cross_entropy(
+    class_counts: np.ndarray,
+    *,
+    divide_by: Annotated[str, one_of("weights", "examples")] = "weights",
+) -> Loss:
     """Softmax cross-entropy.
 
     Re-weighted, it is that of LDAM-DRW's code and, divided by the number of examples, that of the
@@ -44,21 +50,25 @@ def cross_entropy(class_counts: np.ndarray, *, divide_by: str = "weights") -> Lo
       divide_by: "weights", the sum of weights (PyTorch), or "examples", their number (TensorFlow).
     """
     del class_counts
-    within("config.loss.divide_by", divide_by, one_of=("weights", "examples"))
     return _over_weights(nll) if divide_by == "weights" else _over_examples(nll)
 
 
-def label_smoothing(class_counts: np.ndarray, *, epsilon: float = 0.1) -> Loss:
+def label_smoothing(
+    class_counts: np.ndarray, *, epsilon: Annotated[float, at_least(0), below(1)] = 0.1
+) -> Loss:
     """Cross-entropy with the target (1 - epsilon) one-hot + epsilon / C.
 
     Szegedy et al., CVPR 2016, section 7. epsilon = 0.1 as in Bag of Tricks' code (AAAI 2021).
     """
-    within("config.loss.epsilon", epsilon, at_least=0, below=1)
     return _over_weights(smoothed(np.full(len(class_counts), epsilon)))
 
 
 def label_aware_smoothing(
-    class_counts: np.ndarray, *, head: float = 0.4, tail: float = 0.1, shape: str = "concave"
+    class_counts: np.ndarray,
+    *,
+    head: Annotated[float, at_least(0), below(1)] = 0.4,
+    tail: Annotated[float, at_least(0), below(1)] = 0.1,
+    shape: Annotated[str, one_of("concave", "linear", "convex")] = "concave",
 ) -> Loss:
     """Label smoothing that is stronger for larger classes.
 
@@ -68,9 +78,6 @@ def label_aware_smoothing(
     head + (head - tail) sin(3 pi / 2 + pi r / 2) if "convex". The mean over classes is inside, as
     in the authors' code: (1 - epsilon_y) CE + epsilon_y mean_k(-log p_k).
     """
-    within("config.loss.head", head, at_least=0, below=1)
-    within("config.loss.tail", tail, at_least=0, below=1)
-    within("config.loss.shape", shape, one_of=("concave", "linear", "convex"))
     return _over_weights(smoothed(smoothing(class_counts, head, tail, shape)))
 
 
@@ -95,7 +102,7 @@ def smoothed(epsilon: np.ndarray) -> Callable:
     return values
 
 
-def focal(class_counts: np.ndarray, *, gamma: float = 2.0) -> Loss:
+def focal(class_counts: np.ndarray, *, gamma: Annotated[float, at_least(0)] = 2.0) -> Loss:
     """Focal loss over C sigmoids: easy decisions count less.
 
     Lin et al., ICCV 2017, equation 4: the sum over classes of (1 - p_t)^gamma BCE, without alpha;
@@ -105,7 +112,6 @@ def focal(class_counts: np.ndarray, *, gamma: float = 2.0) -> Loss:
     1 - p_t has no gradient where the sigmoid saturates. Predictions are still argmax z.
     """
     del class_counts
-    within("config.loss.gamma", gamma, at_least=0)
 
     def values(logits, label):
         y = jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype)
@@ -126,14 +132,13 @@ def sigmoid(class_counts: np.ndarray) -> Loss:
     return focal(class_counts, gamma=0.0)
 
 
-def focal_softmax(class_counts: np.ndarray, *, gamma: float = 1.0) -> Loss:
+def focal_softmax(class_counts: np.ndarray, *, gamma: Annotated[float, at_least(0)] = 1.0) -> Loss:
     """Focal loss on the softmax, (1 - p)^gamma CE with p = exp(-CE).
 
     The form of LDAM-DRW's code (Cao et al., NeurIPS 2019), where gamma is 1; a plain mean over
     examples. With weights its p comes from the *weighted* cross-entropy, which we follow.
     """
     del class_counts
-    within("config.loss.gamma", gamma, at_least=0)
 
     def loss(logits, label, weight, keys):
         del keys
@@ -144,7 +149,13 @@ def focal_softmax(class_counts: np.ndarray, *, gamma: float = 1.0) -> Loss:
     return loss
 
 
-def ldam(class_counts: np.ndarray, scale: float = COSINE_SCALE, *, max_margin: float = 0.5) -> Loss:
+@requires_head("cosine", because="the margins of loss 'ldam' are in cosines")
+def ldam(
+    class_counts: np.ndarray,
+    scale: float = COSINE_SCALE,
+    *,
+    max_margin: Annotated[float, at_least(0)] = 0.5,
+) -> Loss:
     """Label-distribution-aware margins: cross-entropy of s (cos - margin_y of the own class).
 
     Cao et al., NeurIPS 2019, equations 10 to 13. Margins grow as n_j^(-1/4), up to `max_margin` for
@@ -155,7 +166,6 @@ def ldam(class_counts: np.ndarray, scale: float = COSINE_SCALE, *, max_margin: f
       scale: s, by which the head (`network.head = "cosine"`) has multiplied its cosines.
       max_margin: in cosines.
     """
-    within("config.loss.max_margin", max_margin, at_least=0)
     margins = scale * ldam_margins(class_counts, max_margin)
 
     def values(logits, label):
@@ -178,13 +188,12 @@ def balanced_softmax(class_counts: np.ndarray) -> Loss:
     return _shifted(np.log(np.asarray(class_counts, np.float64)))
 
 
-def logit_adjustment(class_counts: np.ndarray, *, tau: float = 1.0) -> Loss:
+def logit_adjustment(class_counts: np.ndarray, *, tau: Annotated[float, at_least(0)] = 1.0) -> Loss:
     """Cross-entropy of z + tau log(prior).
 
     Menon et al., ICLR 2021, equation 10; tau = 1 is balanced softmax. The form applied to a network
     trained without it is `config.method.posthoc_tau`.
     """
-    within("config.loss.tau", tau, at_least=0)
     return _shifted(log_prior(class_counts, tau))
 
 
@@ -194,12 +203,13 @@ def log_prior(class_counts: np.ndarray, tau: float) -> np.ndarray:
     return np.log((counts / counts.sum()) ** tau + 1e-12)
 
 
-def class_dependent_temperature(class_counts: np.ndarray, *, gamma: float = 0.2) -> Loss:
+def class_dependent_temperature(
+    class_counts: np.ndarray, *, gamma: Annotated[float, at_least(0)] = 0.2
+) -> Loss:
     """Cross-entropy of z_k / a_k, a_k = (n_max / n_k)^gamma: tail logits must be larger to win.
 
     Ye et al. (CDT), arXiv 2020, equation 7; gamma = 0.2 as in Bag of Tricks' code.
     """
-    within("config.loss.gamma", gamma, at_least=0)
     temperature = cdt_temperature(class_counts, gamma)
     return _over_weights(
         lambda logits, label: nll(logits / jnp.asarray(temperature, logits.dtype), label)
@@ -212,7 +222,12 @@ def cdt_temperature(class_counts: np.ndarray, gamma: float) -> np.ndarray:
     return (counts.max() / counts) ** gamma
 
 
-def equalization(class_counts: np.ndarray, *, below: float = 0.005, gamma: float = 0.9) -> Loss:
+def equalization(
+    class_counts: np.ndarray,
+    *,
+    below: Annotated[float, above(0), at_most(1)] = 0.005,
+    gamma: Annotated[float, at_least(0), at_most(1)] = 0.9,
+) -> Loss:
     """Softmax equalization: tail classes are left out of most other examples' softmax.
 
     Tan et al., CVPR 2020, section 3.3. A class is tail if its share of the training set is less
@@ -221,8 +236,6 @@ def equalization(class_counts: np.ndarray, *, below: float = 0.005, gamma: float
     counts images, and takes equality for tail). Bag of Tricks: 0.005 on CIFAR-100-LT, 0.05 on
     CIFAR-10-LT; 4.3e-4 on ImageNet-LT in a survey's code.
     """
-    within("config.loss.below", below, above=0, at_most=1)
-    within("config.loss.gamma", gamma, at_least=0, at_most=1)
     is_tail = tail(class_counts, below)
 
     def loss(logits, label, weight, keys):

@@ -6,7 +6,7 @@ several devices make the pairs that one makes.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from ltjax.axes import DATA
-from ltjax.config.choices import within
+from ltjax.limits import above, at_least, at_most
 from ltjax.objective import Objective
 
 
@@ -38,17 +38,16 @@ def none(class_counts: np.ndarray) -> None:
     del class_counts
 
 
-def mixup(class_counts: np.ndarray, *, alpha: float = 1.0) -> Mixing:
+def mixup(class_counts: np.ndarray, *, alpha: Annotated[float, above(0)] = 1.0) -> Mixing:
     """Blend images, x = s x_i + (1 - s) x_j, and losses alike; s ~ Beta(alpha, alpha) per batch.
 
     Zhang et al., ICLR 2018, as their code and that of Zhang et al. (Bag of Tricks), AAAI 2021.
     """
     del class_counts
-    within("config.mixing.alpha", alpha, above=0)
     return Mixing(lambda key, label: _same_share(*_pairs(key, len(label), alpha)), "image")
 
 
-def manifold_mixup(class_counts: np.ndarray, *, alpha: float = 1.0) -> Mixing:
+def manifold_mixup(class_counts: np.ndarray, *, alpha: Annotated[float, above(0)] = 1.0) -> Mixing:
     """Mixup of the features that the head reads.
 
     Verma et al., ICML 2019; there the layer is drawn anew each step. Bag of Tricks' code (AAAI
@@ -60,9 +59,9 @@ def manifold_mixup(class_counts: np.ndarray, *, alpha: float = 1.0) -> Mixing:
 def remix(
     class_counts: np.ndarray,
     *,
-    alpha: float = 1.0,
-    kappa: float = 3.0,
-    tau: float = 0.5,
+    alpha: Annotated[float, above(0)] = 1.0,
+    kappa: Annotated[float, at_least(1)] = 3.0,
+    tau: Annotated[float, at_least(0), at_most(1)] = 0.5,
     per_sample: bool = True,
 ) -> Mixing:
     """Mixup whose label leans to the smaller class.
@@ -71,9 +70,6 @@ def remix(
     and s < tau, 1 where n_i / n_j <= 1 / kappa and 1 - s < tau, and s elsewhere. Bag of Tricks'
     code takes the mean of these over the batch for all, presumably not meant (`per_sample` False).
     """
-    within("config.mixing.alpha", alpha, above=0)
-    within("config.mixing.kappa", kappa, at_least=1)
-    within("config.mixing.tau", tau, at_least=0, at_most=1)
 
     def draw(key, label):
         share, partner = _pairs(key, len(label), alpha)

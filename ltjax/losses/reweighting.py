@@ -5,9 +5,11 @@ come into force at a fraction of the phase, and until then all examples count al
 re-weighting (DRW).
 """
 
+from typing import Annotated
+
 import numpy as np
 
-from ltjax.config.choices import within
+from ltjax.limits import at_least, below
 
 
 def none(class_counts: np.ndarray) -> np.ndarray:
@@ -15,7 +17,9 @@ def none(class_counts: np.ndarray) -> np.ndarray:
     return np.ones(len(class_counts))
 
 
-def effective_number(class_counts: np.ndarray, *, beta: float = 0.9999) -> np.ndarray:
+def effective_number(
+    class_counts: np.ndarray, *, beta: Annotated[float, at_least(0), below(1)] = 0.9999
+) -> np.ndarray:
     """Weight each class by the inverse of its effective number of examples.
 
     Cui et al., CVPR 2019, Proposition 1: E(n) = (1 - beta^n) / (1 - beta). beta = 0 weighs all
@@ -29,18 +33,18 @@ def effective_number(class_counts: np.ndarray, *, beta: float = 0.9999) -> np.nd
     Returns:
       f64[C], scaled to sum to C.
     """
-    within("config.reweight.beta", beta, at_least=0, below=1)
     weights = (1 - beta) / (1 - beta ** np.asarray(class_counts, np.float64))
     return weights * len(weights) / weights.sum()
 
 
-def cost_sensitive(class_counts: np.ndarray, *, gamma: float = 1.0) -> np.ndarray:
+def cost_sensitive(
+    class_counts: np.ndarray, *, gamma: Annotated[float, at_least(0)] = 1.0
+) -> np.ndarray:
     """Weight each class by (n_min / n_j)^gamma, so that the smallest class has weight 1.
 
     Cost-sensitive cross-entropy as in the code of Zhang et al. (Bag of Tricks), AAAI 2021. gamma
     = 1 is the inverse class frequency.
     """
-    within("config.reweight.gamma", gamma, at_least=0)
     counts = np.asarray(class_counts, np.float64)
     return (counts.min() / counts) ** gamma
 

@@ -5,20 +5,31 @@ Sanchez Aimar et al., "Balanced Product of Calibrated Experts for Long-Tailed Re
 logits belongs to the mean tau.
 """
 
+from typing import Annotated
+
 import jax.numpy as jnp
 import numpy as np
 
 from ltjax import phases
-from ltjax.config.choices import within
-from ltjax.errors import UserError
-from ltjax.methods.parts.several_heads import HeadsLoss, branched, log_shares, shifted, through
+from ltjax.config.requires import requires_defaults
+from ltjax.errors import FieldError
+from ltjax.limits import at_least, at_most
+from ltjax.methods.parts.several_heads import (
+    OWN_LOSS,
+    HeadsLoss,
+    branched,
+    log_shares,
+    shifted,
+    through,
+)
 
 
+@requires_defaults("loss", "reweight", because=OWN_LOSS)
 def recipe(
     settings,
     info,
     *,
-    num_heads: int = 3,
+    num_heads: Annotated[int, at_least(2), at_most(64)] = 3,
     tau_min: float = 0.0,
     tau_max: float = 2.0,
 ) -> tuple[phases.Phase, ...]:
@@ -35,12 +46,8 @@ def recipe(
       tau_max: of the last one; those between are equally spaced. A mean of 1 cancels the training
         distribution.
     """
-    within("config.method.num_heads", num_heads, at_least=2)
     if tau_min > tau_max:
-        raise UserError(
-            f"config.method.tau_min is {tau_min}; it must be at most config.method.tau_max, "
-            f"{tau_max}."
-        )
+        raise FieldError("tau_min", tau_min, f"it must be at most tau_max, {tau_max}")
     taus = np.linspace(tau_min, tau_max, num_heads)
     network = branched(settings, info, num_heads, reduced=False)
     method = through(network, adjusted(info.class_counts, taus), settings, info)

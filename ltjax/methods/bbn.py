@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax import phases
+from ltjax.config.requires import head_of, requires_defaults
 from ltjax.data import sampling
 from ltjax.learner import LossOutput, Method, Prediction, Variables
 from ltjax.methods.parts import requirements as needs
@@ -23,6 +24,9 @@ from ltjax.objective import Objective, objective
 BRANCHES = CONVENTIONAL, REBALANCING = "conventional", "rebalancing"
 
 
+@requires_defaults(
+    "mixing", "reweight", because="blends images and balances classes by its two branches"
+)
 def recipe(settings, info) -> tuple[phases.Phase, ...]:
     """A branch for images as they come and one for reversed sampling, under one classifier.
 
@@ -33,9 +37,6 @@ def recipe(settings, info) -> tuple[phases.Phase, ...]:
         is split before the last block (the authors do so with ResNet-32 and ResNet-50).
       info: of the training set.
     """
-    needs.defaults(
-        settings, "mixing", "reweight", because="blends and balances by its two branches"
-    )
     network = needs.network_of_stages(settings, info)
     per_epoch = phases.steps_per_epoch(info.num_train, settings)
     method = bbn(
@@ -43,9 +44,7 @@ def recipe(settings, info) -> tuple[phases.Phase, ...]:
         objective(settings, info.class_counts),
         by_epochs(alphas(settings.num_epochs), settings.num_epochs, per_epoch),
     )
-    if (
-        settings.network.get("head", "linear") != "linear"
-    ):  # whose logits of a mean are not their mean
+    if head_of(settings) != "linear":  # whose logits of a mean are not their mean
         method = method._replace(combined="that of both branches' features, at alpha = 1/2")
     phase = phases.phase(settings, info, method, settings.num_experts)
 

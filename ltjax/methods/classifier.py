@@ -1,13 +1,15 @@
 """One network, one head, one loss: the baseline, and the expert that most methods are made of."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from ltjax import phases
-from ltjax.config.choices import choose, within
+from ltjax.config.choices import choose
 from ltjax.learner import Batch, LossOutput, Method, Prediction, Variables
+from ltjax.limits import at_least
 from ltjax.losses.classification import log_prior
 from ltjax.losses.mixing import MIXINGS, Mixing, blend, of_both_labels
 from ltjax.models import Network
@@ -77,7 +79,9 @@ def method_for(settings, info, network: Network | None = None) -> Method:
     return classifier(network, objective(settings, info.class_counts), mixing)
 
 
-def recipe(settings, info, *, posthoc_tau: float = 0.0) -> tuple[phases.Phase, ...]:
+def recipe(
+    settings, info, *, posthoc_tau: Annotated[float, at_least(0)] = 0.0
+) -> tuple[phases.Phase, ...]:
     """Independent experts, each a classifier trained on the entire training set.
 
     Args:
@@ -85,7 +89,6 @@ def recipe(settings, info, *, posthoc_tau: float = 0.0) -> tuple[phases.Phase, .
       info: of the training set.
       posthoc_tau: experts predict z - tau log(prior) if it is not 0.
     """
-    within("config.method.posthoc_tau", posthoc_tau, at_least=0)
     method = method_for(settings, info)
     if posthoc_tau:  # Menon et al., ICLR 2021, equation 9
         shift = log_prior(info.class_counts, posthoc_tau)

@@ -7,32 +7,35 @@ classes, and the nearest class mean does without weights.
 """
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from ltjax import phases
-from ltjax.config.choices import within
-from ltjax.errors import UserError
+from ltjax.config.requires import requires_head
+from ltjax.errors import FieldError
 from ltjax.learner import Method, Prediction, Variables
+from ltjax.limits import above, at_least, at_most, one_of
 from ltjax.methods.classifier import classifier, method_for
-from ltjax.methods.parts import requirements as needs
 from ltjax.methods.parts.passes import one_hot_if_any, remembering
 from ltjax.models import Network
 from ltjax.models.oltr import squared_distances
 from ltjax.objective import objective
 
 TAUS = tuple(round(0.1 * i, 1) for i in range(21))  # what the authors' script tries
+Share = Annotated[float, above(0), at_most(100)]
+Stats = Annotated[str, one_of("moving", "frozen")]
 
 
 def crt(
     settings,
     info,
     *,
-    extra_share: float = 0.15,
-    lr: float = 0.1,
-    weight_decay: float = 5e-4,
-    backbone_stats: str = "moving",
+    extra_share: Share = 0.15,
+    lr: Annotated[float, above(0)] = 0.1,
+    weight_decay: Annotated[float, at_least(0)] = 5e-4,
+    backbone_stats: Stats = "moving",
 ) -> tuple[phases.Phase, ...]:
     """Classifier re-training, cRT: a new head on class-balanced batches.
 
@@ -58,10 +61,10 @@ def lws(
     settings,
     info,
     *,
-    extra_share: float = 0.15,
-    lr: float = 0.1,
-    weight_decay: float = 5e-4,
-    backbone_stats: str = "moving",
+    extra_share: Share = 0.15,
+    lr: Annotated[float, above(0)] = 0.1,
+    weight_decay: Annotated[float, at_least(0)] = 5e-4,
+    backbone_stats: Stats = "moving",
 ) -> tuple[phases.Phase, ...]:
     """Learnable weight scaling, LWS: a number per class, trained on class-balanced batches.
 
@@ -88,7 +91,10 @@ def scaled(network: Network, num_classes: int) -> Network:
     return Network(init, apply)
 
 
-def tau_norm(settings, info, *, tau: float = 1.0, sweep: bool = False) -> tuple[phases.Phase, ...]:
+@requires_head("linear", because="tau-normalisation is of the weights of a linear head")
+def tau_norm(
+    settings, info, *, tau: Annotated[float, at_least(0)] = 1.0, sweep: bool = False
+) -> tuple[phases.Phase, ...]:
     """tau-normalisation: logits x . w_j / |w_j|^tau, without bias.
 
     Kang et al., ICLR 2020, section 4.3. Nothing is trained after phase one. tau = 1 is Bag of
@@ -102,18 +108,11 @@ def tau_norm(settings, info, *, tau: float = 1.0, sweep: bool = False) -> tuple[
       sweep: take the tau of 0, 0.1, ..., 2 with the best mean accuracy over classes on the held-out
         part of the training set (`data.validation`), for each expert its own.
     """
-    within("config.method.tau", tau, at_least=0)
-    needs.linear_head(settings, "tau-normalisation is of the weights of")
-    if sweep and "tau" in settings.method:
-        raise UserError(
-            f"config.method.tau is {tau}, but config.method.sweep chooses it on the held-out part; "
-            f"leave one of them out."
-        )
+    if sweep and settings.method.get("tau") is not None:
+        raise FieldError("tau", tau, "sweep chooses it on the held-out part; leave one of them out")
     if sweep and not settings.data.validation:
-        raise UserError(
-            "config.method.sweep is True, but there is no held-out part to choose tau on: give one "
-            "with --config.data.validation=0.1, or the value with --config.method.tau."
-        )
+        why = "there is no held-out part to choose tau on"
+        raise FieldError("sweep", sweep, why, use={"data.validation": 0.1, "sweep": False})
     network = phases.network(settings, info)
     trained = method_for(settings, info, network)
 
@@ -162,7 +161,11 @@ def tau_sweep(network: Network, num_classes: int) -> Method:
 
 
 def ncm(
-    settings, info, *, transform: str = "cl2n", distance: str = "l2"
+    settings,
+    info,
+    *,
+    transform: Annotated[str, one_of("un", "l2n", "cl2n")] = "cl2n",
+    distance: Annotated[str, one_of("l2", "cos")] = "l2",
 ) -> tuple[phases.Phase, ...]:
     """Nearest class mean: the class whose mean feature is closest.
 
@@ -176,8 +179,6 @@ def ncm(
         mean of all training features. Class means are of transformed features.
       distance: "l2", logits -|x - mean|^2; "cos", x . mean / D, as in the authors' code.
     """
-    within("config.method.transform", transform, one_of=("un", "l2n", "cl2n"))
-    within("config.method.distance", distance, one_of=("l2", "cos"))
     network = phases.network(settings, info)
     first = phases.phase(settings, info, method_for(settings, info, network), settings.num_experts)
     method = nearest_mean(network, info.class_counts, transform, distance)
@@ -233,10 +234,7 @@ def nearest_mean_logits(x: jax.Array, class_means: jax.Array, distance: str) -> 
 
 def _second(settings, extra_share, lr, weight_decay):
     """The settings of phase two: plain cross-entropy on class-balanced batches."""
-    within("config.method.extra_share", extra_share, above=0)
     epochs = extra_share * settings.num_epochs
-    within("config.method.lr", lr, above=0)
-    within("config.method.weight_decay", weight_decay, at_least=0)
     return dataclasses.replace(
         settings,
         sampler={"name": "class_balanced"},
@@ -258,7 +256,6 @@ def _second(settings, extra_share, lr, weight_decay):
 
 
 def _two_phases(settings, second, info, network, frozen, backbone_stats, name):
-    within("config.method.backbone_stats", backbone_stats, one_of=("moving", "frozen"))
     moving = ("backbone",) if backbone_stats == "moving" else ()
     retrained = classifier(
         network, objective(second, info.class_counts), frozen=frozen, moving=moving

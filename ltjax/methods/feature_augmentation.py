@@ -11,6 +11,7 @@ of its own tail image here.
 
 import dataclasses
 import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,11 @@ from jax import lax
 
 from ltjax import phases
 from ltjax.axes import DATA, example_keys
-from ltjax.config.choices import within
+from ltjax.config.requires import requires_head
 from ltjax.data.sampling import among, each_class, instance_balanced
-from ltjax.errors import UserError
+from ltjax.errors import FieldError
 from ltjax.learner import LossOutput, Method, Variables
+from ltjax.limits import above, at_least, at_most, below
 from ltjax.losses.classification import nll
 from ltjax.methods.classifier import method_for, predict_with
 from ltjax.methods.parts import requirements as needs
@@ -31,17 +33,18 @@ from ltjax.models import Network
 from ltjax.models.conv_plain import wide
 
 
+@requires_head("linear", because="feature augmentation finds a class by a linear head's weights")
 def recipe(
     settings,
     info,
     *,
-    extra_share: float = 0.2,
-    lr: float = 5e-4,
-    weight_decay: float = 0.0,
-    num_fused: int = 3,
-    head_share: float = 0.9,
-    specific_above: float = 0.8,
-    generic_below: float = 0.2,
+    extra_share: Annotated[float, above(0), at_most(100)] = 0.2,
+    lr: Annotated[float, above(0)] = 5e-4,
+    weight_decay: Annotated[float, at_least(0)] = 0.0,
+    num_fused: Annotated[int, at_least(1)] = 3,
+    head_share: Annotated[float, above(0), below(1)] = 0.9,
+    specific_above: Annotated[float, at_least(0), below(1)] = 0.8,
+    generic_below: Annotated[float, above(0), at_most(1)] = 0.2,
 ) -> tuple[phases.Phase, ...]:
     """Feature space augmentation: tail images before backgrounds of head images, as features.
 
@@ -59,13 +62,6 @@ def recipe(
       specific_above: t_s; where its class map is above, a tail image shows its class.
       generic_below: t_g; where its class map is below, a head image shows what any may.
     """
-    within("config.method.extra_share", extra_share, above=0)
-    within("config.method.lr", lr, above=0)
-    within("config.method.weight_decay", weight_decay, at_least=0)
-    within("config.method.num_fused", num_fused, at_least=1)
-    within("config.method.head_share", head_share, above=0, below=1)
-    within("config.method.specific_above", specific_above, at_least=0, below=1)
-    within("config.method.generic_below", generic_below, above=0, at_most=1)
     largest = head_classes(info.class_counts, head_share)
     _check(settings, info, largest, num_fused, head_share)
     network = needs.network_with_maps(settings, info)
@@ -273,19 +269,12 @@ def _with_scores(network, num_classes):
 
 
 def _check(settings, info, largest, num_fused, head_share):
-    needs.linear_head(settings, "feature augmentation finds a class by the weights of")
     if len(largest) == info.num_classes:
-        raise UserError(
-            f"config.method.head_share is {head_share}, which makes head classes of all "
-            f"{len(largest)}; choose less, so that there are tail classes."
-        )
+        why = f"that makes head classes of all {len(largest)} and leaves no tail; choose less"
+        raise FieldError("head_share", head_share, why)
     if num_fused > len(largest):
-        raise UserError(
-            f"config.method.num_fused is {num_fused}, but there are {len(largest)} head classes; "
-            f"choose at most that many, or a larger --config.method.head_share."
-        )
+        why = f"it must be at most {len(largest)}, the number of head classes at this head_share"
+        raise FieldError("num_fused", num_fused, why)
     if settings.batch_size < 2 * (1 + num_fused):
-        raise UserError(
-            f"config.batch_size is {settings.batch_size}; with config.method.num_fused={num_fused} "
-            f"it must be at least {2 * (1 + num_fused)}."
-        )
+        why = f"it must be at least {2 * (1 + num_fused)} with num_fused={num_fused}"
+        raise FieldError("batch_size", settings.batch_size, why)

@@ -4,9 +4,10 @@ Zhang et al. (Bag of Tricks), AAAI 2021, section 3.4, who find that it helps aft
 """
 
 import dataclasses
+from typing import Annotated
 
 from ltjax import phases
-from ltjax.config.choices import within
+from ltjax.limits import above, at_most, one_of
 from ltjax.methods.classifier import method_for
 
 # What a later phase may draw by: samplers that need no options.
@@ -14,7 +15,12 @@ RESAMPLERS = ("instance_balanced", "class_balanced", "square_root", "progressive
 
 
 def recipe(
-    settings, info, *, extra_share: float = 0.05, lr: float = 0.001, sampler: str = "class_balanced"
+    settings,
+    info,
+    *,
+    extra_share: Annotated[float, above(0), at_most(100)] = 0.05,
+    lr: Annotated[float, above(0)] = 0.001,
+    sampler: Annotated[str, one_of(*RESAMPLERS)] = "class_balanced",
 ) -> tuple[phases.Phase, ...]:
     """Fine-tuning: the classifier of the config, then without mixing, balanced, at a small rate.
 
@@ -36,9 +42,6 @@ def tuned(
     settings, info, extra_share: float, lr: float, sampler: str = "class_balanced"
 ) -> phases.Phase:
     """The last phase, which goes on with the one before."""
-    within("config.method.sampler", sampler, one_of=RESAMPLERS)
-    within("config.method.extra_share", extra_share, above=0)
-    within("config.method.lr", lr, above=0)
     tuning = dataclasses.replace(
         settings,
         **settled(settings),

@@ -5,6 +5,8 @@ network is trained by balanced softmax on all classes and once more on the hard 
 to the softmax outputs of the others in both.
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,19 +14,22 @@ from jax import lax
 from jax.nn import log_softmax, softmax
 
 from ltjax import phases
-from ltjax.config.choices import within
+from ltjax.config.requires import requires_defaults
+from ltjax.errors import FieldError
 from ltjax.experts import best_over
-from ltjax.methods.parts.several_heads import HeadsLoss, nll_of_heads, several, through
+from ltjax.limits import at_least, at_most
+from ltjax.methods.parts.several_heads import OWN_LOSS, HeadsLoss, nll_of_heads, several, through
 
 
+@requires_defaults("loss", "reweight", because=OWN_LOSS)
 def recipe(
     settings,
     info,
     *,
-    num_heads: int = 3,
-    num_hard: int = 0,
-    factor: float = 0.6,
-    factor_hard: float = 0.6,
+    num_heads: Annotated[int, at_least(2), at_most(64)] = 3,
+    num_hard: Annotated[int, at_least(0)] = 0,
+    factor: Annotated[float, at_least(0)] = 0.6,
+    factor_hard: Annotated[float, at_least(0)] = 0.6,
 ) -> tuple[phases.Phase, ...]:
     """Complete networks that teach each other, on all classes and on the hard ones.
 
@@ -40,10 +45,9 @@ def recipe(
       factor_hard: the same, on the hard classes.
     """
     num_hard = num_hard or max(2, round(0.3 * info.num_classes))
-    within("config.method.num_heads", num_heads, at_least=2)
-    within("config.method.num_hard", num_hard, at_least=1, at_most=info.num_classes)
-    within("config.method.factor", factor, at_least=0)
-    within("config.method.factor_hard", factor_hard, at_least=0)
+    if num_hard > info.num_classes:
+        why = f"it must be at most {info.num_classes}, the number of classes"
+        raise FieldError("num_hard", num_hard, why)
     networks = several(phases.network(settings, info), num_heads, best_over(settings.compute))
     loss = nested(info.class_counts, num_hard, factor, factor_hard)
     method = through(networks, loss, settings, info)

@@ -7,6 +7,7 @@ meta-embedding and the centroids are trained with the rest, on class-aware batch
 """
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,9 @@ from jax import lax
 
 from ltjax import phases
 from ltjax.axes import DATA
-from ltjax.config.choices import within
+from ltjax.config.requires import requires_head
 from ltjax.learner import LossOutput, Method, Variables
+from ltjax.limits import above, at_least, below
 from ltjax.losses.classification import nll
 from ltjax.methods.classifier import method_for, predict_with
 from ltjax.methods.parts import requirements as needs
@@ -28,14 +30,15 @@ REPEL = 0.01  # the weight of what pushes it there: the authors' code
 THIRDS = (1 / 3, 2 / 3)  # of phase two, where its rate drops
 
 
+@requires_head("linear", because="the hallucinator of method 'oltr' is a linear head")
 def recipe(
     settings,
     info,
     *,
-    first_share: float = 1 / 3,
-    lr: float = 0.1,
-    feature_rate: float = 0.1,
-    centroid_weight: float = 0.01,
+    first_share: Annotated[float, above(0), below(1)] = 1 / 3,
+    lr: Annotated[float, above(0)] = 0.1,
+    feature_rate: Annotated[float, at_least(0)] = 0.1,
+    centroid_weight: Annotated[float, at_least(0)] = 0.01,
     zero_mask: bool = False,
 ) -> tuple[phases.Phase, ...]:
     """OLTR: modulated attention, and features enriched by a memory of class centroids.
@@ -51,11 +54,6 @@ def recipe(
       centroid_weight: of the centroid loss: 0.01 in the authors' code, 0.1 in the paper.
       zero_mask: begin attention as the identity, see models.oltr.ModulatedAttention.
     """
-    within("config.method.first_share", first_share, above=0, below=1)
-    within("config.method.lr", lr, above=0)
-    within("config.method.feature_rate", feature_rate, at_least=0)
-    within("config.method.centroid_weight", centroid_weight, at_least=0)
-    needs.linear_head(settings, "the hallucinator of config.method.name='oltr' is")
     network = needs.network_with_maps(settings, info)
     if settings.schedule["name"] == "cosine" and settings.schedule.get("ahead", True):
         needs.more_than_an_epoch(settings, "first_share", first_share, "the epochs of phase one")

@@ -7,6 +7,7 @@ mixed so that two views of a test image get predictions as similar as can be.
 """
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +16,13 @@ from jax import lax
 from jax.nn import softmax
 
 from ltjax import phases
-from ltjax.config.choices import only_with, within
+from ltjax.config.requires import requires_defaults
 from ltjax.learner import LossOutput, Method, Prediction, Variables, learner
+from ltjax.limits import at_least, at_most, only_with
 from ltjax.methods.classifier import logits_with
 from ltjax.methods.parts.several_heads import (
     BRANCHED_GROUPS,
+    OWN_LOSS,
     HeadsLoss,
     branched,
     log_shares,
@@ -32,14 +35,15 @@ from ltjax.optim import sgd
 HEADS = "long tail", "balanced", "reversed tail"  # the world that each expects
 
 
+@requires_defaults("loss", "reweight", because=OWN_LOSS)
 def recipe(
     settings,
     info,
     *,
-    tau: float = 2.0,
+    tau: Annotated[float, at_least(0)] = 2.0,
     reduced: bool = True,
     aggregate: bool = False,
-    passes: int = 5,
+    passes: Annotated[int, at_least(1), at_most(1000), only_with("aggregate")] = 5,
 ) -> tuple[phases.Phase, ...]:
     """Three heads, for the long tail, for a balanced world and for the reversed tail.
 
@@ -55,9 +59,6 @@ def recipe(
         transductive: it is of this test set as a whole. Without it the heads count alike.
       passes: at most so many over the test images.
     """
-    within("config.method.tau", tau, at_least=0)
-    within("config.method.passes", passes, at_least=1)
-    only_with("config.method.aggregate", aggregate, settings.method, "passes")
     network = branched(settings, info, len(HEADS), reduced)
     method = through(network, diverse(info.class_counts, tau), settings, info)
     method = method._replace(head_names=HEADS)

@@ -5,18 +5,19 @@ convolutions of a form (see `ltjax.models.layers.conv_sums`).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import flax.linen as nn
 import jax
 
-from ltjax.config.choices import pick
+from ltjax.limits import one_of
 from ltjax.models.conv_plain import wide
 from ltjax.models.heads import HEADS, PYTORCH_HEADS
 from ltjax.models.resnet_cifar import CifarResNet
 from ltjax.models.resnet_imagenet import RESNETS, ResNet
 
 GROUPS = ("backbone", "head")
+Head = Annotated[str, one_of(*HEADS)]  # PYTORCH_HEADS has the same names
 
 
 class Network(NamedTuple):
@@ -83,19 +84,18 @@ def classifier_network(backbone: nn.Module, head: nn.Module) -> Network:
 
 
 def _cifar_resnet(depth: int) -> Callable[..., Network]:
-    def resnet(num_classes: int, form: str = "winograd", *, head: str = "linear") -> Network:
-        make_head = pick(HEADS, head, "config.network.head")
+    def resnet(num_classes: int, form: str = "winograd", *, head: Head = "linear") -> Network:
         backbone = CifarResNet((depth - 2) // 6, form=form)
-        return classifier_network(backbone, make_head(num_classes))
+        return classifier_network(backbone, HEADS[head](num_classes))
 
     resnet.__doc__ = f"ResNet-{depth} for small images. He et al., CVPR 2016, section 4.2."
     return resnet
 
 
 def _imagenet_resnet(name: str) -> Callable[..., Network]:
-    def resnet(num_classes: int, form: str = "winograd", *, head: str = "linear") -> Network:
-        make_head = pick(PYTORCH_HEADS, head, "config.network.head")
-        return classifier_network(ResNet(*RESNETS[name], form), make_head(num_classes))
+    def resnet(num_classes: int, form: str = "winograd", *, head: Head = "linear") -> Network:
+        backbone = ResNet(*RESNETS[name], form)
+        return classifier_network(backbone, PYTORCH_HEADS[head](num_classes))
 
     title = name.replace("resnet", "ResNet-").replace("resnext", "ResNeXt-")
     resnet.__doc__ = f"{title}, for large images, as in the code of Kang et al., ICLR 2020."

@@ -66,7 +66,7 @@ def _conv_sums_gradient(stride, winograd, need_dx, inputs, y, cotangents):
 @_conv_sums_gradient.defjvp
 def _no_second_derivative(*_):
     raise NotImplementedError(
-        "Native convolutions have no second derivative; config.compute.convolution=plain has."
+        "Native convolutions have no second derivative; compute.convolution=plain has."
     )
 
 

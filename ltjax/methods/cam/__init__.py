@@ -10,15 +10,16 @@ are drawn anew each time, maps are of images as they are, and the last state is 
 """
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from ltjax import phases
 from ltjax.axes import example_keys
-from ltjax.config.choices import within
-from ltjax.errors import UserError
+from ltjax.errors import FieldError
 from ltjax.learner import LossOutput, Method, Variables
+from ltjax.limits import above, at_least, at_most, below, one_of
 from ltjax.methods.cam.foreground import class_map, num_generated, transform_foreground
 from ltjax.methods.classifier import method_for, predict_with
 from ltjax.methods.finetuned import RESAMPLERS, settled, tuned
@@ -27,16 +28,20 @@ from ltjax.methods.parts.passes import written
 from ltjax.models import Network
 from ltjax.models.conv_plain import wide
 
+Rate = Annotated[float, above(0)]
+Number = Annotated[int, at_least(0), at_most(1_000_000)]
+Box = Annotated[str, one_of("as_code", "full")]
+
 
 def recipe(
     settings,
     info,
     *,
-    sampler: str = "class_balanced",
-    first_share: float = 0.8,
-    lr: float = 0.001,
-    at_most: int = 0,
-    box: str = "as_code",
+    sampler: Annotated[str, one_of(*RESAMPLERS)] = "class_balanced",
+    first_share: Annotated[float, above(0), below(1)] = 0.8,
+    lr: Rate = 0.001,
+    at_most: Number = 0,
+    box: Box = "as_code",
 ) -> tuple[phases.Phase, ...]:
     """CAM-based re-sampling: foregrounds of tail images moved, in balanced batches.
 
@@ -61,10 +66,10 @@ def bag_of_tricks(
     settings,
     info,
     *,
-    extra_share: float = 0.05,
-    lr: float = 0.001,
-    at_most: int = 0,
-    box: str = "as_code",
+    extra_share: Annotated[float, above(0), at_most(100)] = 0.05,
+    lr: Rate = 0.001,
+    at_most: Number = 0,
+    box: Box = "as_code",
 ) -> tuple[phases.Phase, ...]:
     """Mixup, then CAM-based balanced sampling, then fine-tuning without either.
 
@@ -77,17 +82,13 @@ def bag_of_tricks(
 
 
 def _three_phases(settings, info, sampler, first_share, lr, at_most, box, drop_at):
-    within("config.method.sampler", sampler, one_of=RESAMPLERS)
-    within("config.method.first_share", first_share, above=0, below=1)
-    within("config.method.lr", lr, above=0)
-    within("config.method.at_most", at_most, at_least=0)
-    within("config.method.box", box, one_of=("as_code", "full"))
-    within("config.schedule.name", settings.schedule["name"], one_of=("step",))
-    if settings.schedule.get("drop_at"):
-        raise UserError(
-            f"config.schedule.drop_at is {settings.schedule['drop_at']}, but "
-            f"config.method.name={settings.method['name']!r} has drops of its own; leave it out."
-        )
+    name, schedule = settings.method["name"], settings.schedule
+    if schedule["name"] != "step":
+        why = f"the first phase of method {name!r} goes by schedule 'step', without its drops"
+        raise FieldError("schedule.name", schedule["name"], why, use="step")
+    if schedule.get("drop_at"):
+        why = f"method {name!r} has drops of its own; leave it out"
+        raise FieldError("schedule.drop_at", schedule["drop_at"], why)
     network = needs.network_with_maps(settings, info)
     first = dataclasses.replace(
         settings,

@@ -12,8 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax.config.choices import pick
-
 ROTATE, TRANSLATE, FLIP = range(3)  # the authors' numbers
 
 DEGREES, PERCENT = (-45, 45), (80, 120)  # of a rotation; the upper ends are never drawn
@@ -90,9 +88,6 @@ def transform_foreground(
 
     Returns:
       u8[H, W, channels].
-
-    Raises:
-      UserError: if `box` is neither.
     """
     height, width, _ = image.shape
     cam = enlarge(small_map, height, width)
@@ -112,7 +107,7 @@ def bounding_box(cam: jax.Array, box: str) -> jax.Array:
       i32[2, 2], first and end of the columns, then of the rows; -1 for what is not there.
     """
     seen = foreground(cam) & (cam > 0)
-    ends = pick(_ENDS, box, "box")
+    ends = _ENDS[box]
     return jnp.stack([ends(seen.any(0)), ends(seen.any(1))])
 
 

@@ -13,16 +13,18 @@ which makes it a head on its classes alone.
 """
 
 import dataclasses
+from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
 
 from ltjax import phases
-from ltjax.config.choices import within
+from ltjax.config.requires import requires_defaults
 from ltjax.data import sampling, splits
-from ltjax.errors import UserError
+from ltjax.errors import FieldError
 from ltjax.experts import best_over
 from ltjax.learner import LossOutput, Method, Variables
+from ltjax.limits import above, at_least, at_most, below, one_of
 from ltjax.losses.classification import nll
 from ltjax.methods.classifier import classifier, predict_with
 from ltjax.methods.lfme import lessons
@@ -33,14 +35,15 @@ from ltjax.models import Network
 from ltjax.objective import objective
 
 
+@requires_defaults("mixing", because="gives every image a weight and teachers of its own")
 def recipe(
     settings,
     info,
     *,
-    extra_share: float = 0.6,
-    alpha: float = 0.3,
-    temperature: float = 2.0,
-    curriculum_on: str = "logits",
+    extra_share: Annotated[float, above(0), at_most(100)] = 0.6,
+    alpha: Annotated[float, at_least(0), below(1)] = 0.3,
+    temperature: Annotated[float, above(0)] = 2.0,
+    curriculum_on: Annotated[str, one_of("logits", "loss")] = "logits",
 ) -> tuple[phases.Phase, ...]:
     """Teachers of many, medium and few, who teach a student of all classes.
 
@@ -57,10 +60,6 @@ def recipe(
       temperature: T of what teachers say.
       curriculum_on: "logits", as in the authors' code, or "loss", as in the paper (lessons.lesson).
     """
-    within("config.method.extra_share", extra_share, above=0)
-    within("config.method.alpha", alpha, at_least=0, below=1)
-    within("config.method.temperature", temperature, above=0)
-    within("config.method.curriculum_on", curriculum_on, one_of=("logits", "loss"))
     _check(settings, info, extra_share)
     network, parts = phases.network(settings, info), splits.subsets(info.class_counts)
     held_out, size = info.num_validation > 0, info.num_train
@@ -150,20 +149,15 @@ def judging(network: Network, parts: np.ndarray, num_images: int, held_out: bool
 def _check(settings, info, extra_share):
     name = settings.method["name"]
     if info.num_classes < 3:
-        raise UserError(
-            f"config.method.name is {name!r}, which cuts the classes into 3 parts; "
-            f"{settings.data.name!r} has only {info.num_classes}."
-        )
-    needs.defaults(settings, "mixing", because="gives every image a weight and teachers of its own")
+        why = f"it cuts the classes into 3 parts, and data {settings.data.name!r} has only"
+        raise FieldError("method.name", name, f"{why} {info.num_classes}")
     if settings.share.order:
-        raise UserError(
-            f"config.share.order is True, but the teachers of {name!r} see images of different "
-            f"classes; leave it False."
-        )
+        why = f"the teachers of method {name!r} see images of different classes"
+        raise FieldError("share.order", True, why, use=False)
     needs.more_than_an_epoch(settings, "extra_share", extra_share, "the teachers")
     if info.num_validation and not settings.eval_every_epochs:
-        raise UserError(
-            "config.data.validation is given, on which the student is compared to its teachers at "
-            "each evaluation, but there is none: set --config.eval_every_epochs=1, as the authors "
-            "do, or leave config.data.validation 0."
+        why = (
+            "there are no evaluations on the way, at which student and teachers are compared on it"
         )
+        use = {"eval_every_epochs": 1, "data.validation": 0}
+        raise FieldError("data.validation", settings.data.validation, why, use)

@@ -22,6 +22,8 @@ from ltjax.models import Network, branches
 
 BRANCHED_GROUPS = ("backbone", "branches", "head")  # of the params of a branched network
 
+OWN_LOSS = "has a loss of its own"  # why it takes no other, nor weights
+
 # As ltjax.objective.Objective, of the logits of all heads: (logits f32[K, B, C], label i32[B], key,
 # progress) -> (values f32[B], weights f32[B]).
 HeadsObjective = Callable
@@ -92,10 +94,7 @@ def through(network: Network, loss: HeadsLoss, settings, info) -> Method:
       settings: its mixing is applied to the images of all heads alike.
       info: of the training set.
 
-    Raises:
-      UserError: if the config asks for another loss, or for weights.
     """
-    needs.defaults(settings, "loss", "reweight", because="has a loss of its own")
 
     def objective(logits, label, key, progress):
         del key, progress

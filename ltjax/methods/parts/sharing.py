@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.config.settings import Share
-from ltjax.errors import UserError
+from ltjax.errors import FieldError
 from ltjax.phases import Phase, Sampler
 
 
@@ -21,11 +21,9 @@ def sharing(phase: Phase, what: Share) -> Phase:
     """
     shared = what.names()
     if shared and phase.num_experts == 1:
-        raise UserError(
-            f"config.share.{shared[0]} is True (the method may mean that, as same_order does), but "
-            f"there is one expert, who shares it with nobody: take more of config.num_experts, and "
-            f"not a method such as joint, or leave it out."
-        )
+        why = "sharing takes at least two experts, and there is one here (method 'joint' is one)"
+        use = {"num_experts": 3, f"share.{shared[0]}": False}
+        raise FieldError(f"share.{shared[0]}", True, why, use)
     if what.order:
         streams = {name: _of_first(sampler) for name, sampler in phase.streams.items()}
         phase = phase._replace(sampler=_of_first(phase.sampler), streams=streams)

@@ -11,6 +11,7 @@ largest, and the teacher teaches the mean of the heads.
 
 import dataclasses
 import functools
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -19,37 +20,38 @@ from jax import lax
 
 from ltjax import phases
 from ltjax.axes import DATA
-from ltjax.config.choices import choose, only_with, within
+from ltjax.config.choices import choose
+from ltjax.config.requires import refuse_choices
+from ltjax.errors import FieldError
 from ltjax.learner import Method, Variables
+from ltjax.limits import above, at_least, at_most, below, only_with
 from ltjax.losses.classification import divergence
 from ltjax.losses.mixing import MIXINGS
-from ltjax.methods.parts import requirements as needs
 from ltjax.methods.parts.several_heads import BRANCHED_GROUPS, HeadsObjective, branched, many_headed
 from ltjax.methods.ride.routing import multiply_adds, routed
 from ltjax.models import Network, cost
 from ltjax.objective import Objective, objective
 
-_DISTILLING = ("teacher_heads", "distill_weight", "distill_temperature")
-_ROUTING = ("routing_epochs", "routing_lr", "top_k")
+Heads = Annotated[int, at_least(1), at_most(64)]
 
 
 def recipe(
     settings,
     info,
     *,
-    num_heads: int = 3,
+    num_heads: Heads = 3,
     reduced: bool = True,
-    diversity: float = 0.45,
-    gamma: float = 0.05,
-    start: float = 0.8,
+    diversity: Annotated[float, at_least(0)] = 0.45,
+    gamma: Annotated[float, at_least(0), below(1), only_with("diversity")] = 0.05,
+    start: Annotated[float, at_least(0), below(1), only_with("diversity")] = 0.8,
     distill: bool = False,
-    teacher_heads: int = 6,
-    distill_weight: float = 1.0,
-    distill_temperature: float = 1.5,
+    teacher_heads: Annotated[Heads, only_with("distill")] = 6,
+    distill_weight: Annotated[float, at_least(0), only_with("distill")] = 1.0,
+    distill_temperature: Annotated[float, above(0), only_with("distill")] = 1.5,
     routing: bool = True,
-    routing_epochs: float = 5.0,
-    routing_lr: float = 0.01,
-    top_k: int = 30,
+    routing_epochs: Annotated[float, above(0), at_most(1_000_000), only_with("routing")] = 5.0,
+    routing_lr: Annotated[float, above(0), only_with("routing")] = 0.01,
+    top_k: Annotated[int, at_least(1), only_with("routing")] = 30,
 ) -> tuple[phases.Phase, ...]:
     """Diverse heads on one trunk, and a router.
 
@@ -75,23 +77,12 @@ def recipe(
       top_k: how many of an image's largest logits a gate sees, of as many as there are; 50 for
         ResNeXt-50 on ImageNet-LT.
     """
-    within("config.method.num_heads", num_heads, at_least=2 if routing else 1)
-    within("config.method.teacher_heads", teacher_heads, at_least=1)
-    within("config.method.diversity", diversity, at_least=0)
-    within("config.method.gamma", gamma, at_least=0, below=1)
-    within("config.method.start", start, at_least=0, below=1)
-    within("config.method.distill_weight", distill_weight, at_least=0)
-    within("config.method.distill_temperature", distill_temperature, above=0)
-    within("config.method.top_k", top_k, at_least=1)
-    within("config.method.routing_epochs", routing_epochs, above=0)
-    within("config.method.routing_lr", routing_lr, above=0)
-    only_with("config.method.distill", distill, settings.method, *_DISTILLING)
-    only_with("config.method.routing", routing, settings.method, *_ROUTING)
-    only_with("config.method.diversity", diversity, settings.method, "gamma", "start")
+    if routing and num_heads < 2:
+        why = "it must be at least 2 with a router, which chooses among heads"
+        raise FieldError("num_heads", num_heads, why, use={"routing": False})
     if distill:
-        needs.defaults(
-            settings, "mixing", because="with distill=True has a teacher of whole images"
-        )
+        because = "with distill=True has a teacher of whole images"
+        refuse_choices(settings, "mixing", because=because)
     network = functools.partial(branched, settings, info, reduced=reduced)
     base = objective(settings, info.class_counts)
     heads_objective = diverse(base, temperatures(info.class_counts, gamma), diversity, start)
