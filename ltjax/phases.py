@@ -28,7 +28,7 @@ from ltjax.errors import FieldError
 from ltjax.learner import Learner, Method, TrainState, Variables, learner
 from ltjax.models import NETWORKS, Network
 
-MOST_STEPS = 2**31 - 1  # of a phase
+MOST_STEPS = 20_000_000  # of a phase; the compiled step holds a number for each
 
 # (fresh state, variables at the end of the previous phase or None) -> state. It only fills values:
 # every leaf has its final shape before. It is compiled; leaves have the leading axis of experts,
@@ -137,7 +137,8 @@ def phase(
     )
     num_steps = max(1, round(settings.num_epochs * per_epoch))
     if num_steps > MOST_STEPS:
-        why = f"it must be at most {MOST_STEPS // per_epoch:,}, as steps are counted in 32 bits"
+        most = MOST_STEPS // per_epoch
+        why = f"it must be at most {most:,}, so that a phase has no more than {MOST_STEPS:,} steps"
         raise FieldError("num_epochs", settings.num_epochs, why)
     return Phase(
         name=name,

@@ -51,7 +51,7 @@ def more_than_an_epoch(settings: Settings, option: str, share: float, whose: str
             f"{whose} take {epochs:g} of them ({option}={share:g}) and need more than one, as the "
             "rate of a cosine schedule is 0 in its last epoch"
         )
-        enough = {"num_epochs": math.ceil(2 / share)}
+        enough = {"num_epochs": math.ceil(min(2 / share, 1e6))}
         raise FieldError("num_epochs", settings.num_epochs, why, use=enough)
 
 
