@@ -27,6 +27,7 @@ from ltjax.report import tables
 from ltjax.run import folder as rundir
 from ltjax.run.checkpoint import Checkpoints, Position
 from ltjax.run.console import own_console, say
+from ltjax.run.files import REPORT, load_report
 from ltjax.run.loop import Loop, Run, number
 from ltjax.runtime import use_cache
 
@@ -43,7 +44,12 @@ TABLES = {
 DEFERRABLE = ("sampler", "loss", "reweight")  # those that may do so late in a phase
 
 
-def run(config: Mapping[str, Any], workdir: str | None = None, brief: bool = False) -> dict:
+def run(
+    config: Mapping[str, Any],
+    workdir: str | None = None,
+    brief: bool = False,
+    splits: datasets.Splits | None = None,
+) -> dict:
     """Train what a config says, or go on with it, and evaluate the last state.
 
     Args:
@@ -51,6 +57,7 @@ def run(config: Mapping[str, Any], workdir: str | None = None, brief: bool = Fal
       workdir: the folder of the run; made if it is not there, gone on with if it is. By default
         one under runs/ that belongs to the config.
       brief: of a run that is complete already, say a line and not its tables.
+      splits: its data, ready; by default what config.data says is prepared and read.
 
     Compiled programs are kept in the user's cache folder, which sets options of JAX for the whole
     process, unless config.compute.cache is False (ltjax.runtime).
@@ -74,15 +81,15 @@ def run(config: Mapping[str, Any], workdir: str | None = None, brief: bool = Fal
     if settings.compute.cache:
         use_cache()
 
-    complete = (folder / rundir.REPORT).exists()
+    complete = (folder / REPORT).exists()
     if not complete:  # what is wrong with the data or the recipe is said before a folder is made
-        splits = read(settings, console)
+        splits = splits or read(settings, console)
         info = info_of(splits)
         recipe = recipe_of(settings, info)
     with contextlib.ExitStack() as holding:
         process_zero_first(lambda: holding.enter_context(rundir.claimed(folder, settings)))
         if complete:
-            result = rundir.load_json(folder / rundir.REPORT)
+            result = load_report(folder / REPORT)
             if brief:
                 say(console, f"complete: {report.one_line('test', result['splits']['test'])}")
                 return result
@@ -95,7 +102,7 @@ def run(config: Mapping[str, Any], workdir: str | None = None, brief: bool = Fal
             this = Run(settings, splits, info, recipe, folder, checkpoints, log, console)
             result = _train(this, saved)
             rundir.write(folder / "report.md", tables.markdown(result))
-            rundir.save_json(folder / rundir.REPORT, result)
+            rundir.save_json(folder / REPORT, result)
     console.print(tables.for_console(result))
     say(console, f"Report: {folder / 'report.md'}")
     return result

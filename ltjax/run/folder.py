@@ -14,8 +14,7 @@ from tensorboardX import SummaryWriter
 
 from ltjax.config.settings import Settings, as_dict, differences
 from ltjax.errors import UserError
-
-CONFIG, LOG, REPORT, LOCK = "config.json", "log.jsonl", "report.json", ".lock"
+from ltjax.run.files import CONFIG, LOCK, LOG
 
 
 def default(config: Mapping[str, Any], what: str) -> pathlib.Path:
