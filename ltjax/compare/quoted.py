@@ -45,8 +45,8 @@ def of(row: dict) -> list[Published]:
 
 
 def shortly(row: dict) -> str:
-    """The range of a row's published numbers, of the same augmentation if there are any."""
-    found = of(row)
+    """The range of a row's published numbers that were read, of its augmentation if it has any."""
+    found = [one for one in of(row) if one.source != "M"]
     same = [one for one in found if one.augmentation == row["config"]["augment"]["name"]]
     ends = dict.fromkeys(f"{one.value:.1f}" for one in (same or found))
     return "-".join(list(ends)[:: max(1, len(ends) - 1)])
@@ -60,7 +60,7 @@ def beside_ours(rows: Sequence[dict]) -> list[str]:
         for one in of(row):
             alike.setdefault(_differs(one, row["config"]), []).append(one)
         for differs, numbers in alike.items():
-            cell = "; ".join(f"{_number(one)} ({one.source})" for one in numbers)
+            cell = "; ".join(f"{_value(one)} ({one.source})" for one in numbers)
             lines.append(f"| {row['method']} | {cell} | {differs} |")
     if not lines:
         return []
@@ -108,7 +108,8 @@ def table(numbers: Sequence[Published]) -> str:
     lines: dict[tuple, dict] = {}
     for one in numbers:
         key = (one.method, _recipe(one), one.source)
-        lines.setdefault(key, {})[one.data, one.factor] = _number(one)
+        number = f"{_value(one)} ({one.groups})" if one.groups else _value(one)
+        lines.setdefault(key, {})[one.data, one.factor] = number
     groups = ", *many/medium/few* in brackets" * any(one.groups for one in numbers)
     same = f" {recipes.pop()}." if len(recipes) == 1 else ""
     head = ["method", *([] if same else ["recipe"])]
@@ -133,10 +134,9 @@ def _order(cell):
     return list(_TITLES).index(cell[0]), -cell[1]
 
 
-def _number(one):
-    """Two decimals, or one: "38.32", "48.6 (67.0/49.9/25.7)"."""
-    value = f"{one.value:.2f}".removesuffix("0")
-    return f"{value} ({one.groups})" if one.groups else value
+def _value(one):
+    """With two decimals, or one: "38.32", "48.6"."""
+    return f"{one.value:.2f}".removesuffix("0")
 
 
 def _recipe(one):

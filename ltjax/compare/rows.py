@@ -170,7 +170,7 @@ def _row(name, reports):
 def _disagreement(test):
     """The share of images on which two experts differ, the mean over pairs; None of one expert."""
     table = test["disagreement"]
-    pairs = [table[i][j] for i in range(len(table)) for j in range(i)]
+    pairs = [share for i, line in enumerate(table) for share in line[:i]]
     return statistics.mean(pairs) if pairs else None
 
 

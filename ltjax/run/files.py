@@ -10,6 +10,7 @@ from ltjax.errors import UserError
 CONFIG, LOG, REPORT, LOCK = "config.json", "log.jsonl", "report.json", ".lock"
 FORMAT = 1  # of report.json and comparison.json; a later one is refused
 
+_MISSING = object()
 _NUMBER, _NAMED = (int, float), {"name": str}
 _SHARE = (int, float, type(None))  # None for lack of classes
 _SHAPE = {  # what comparisons read of a report
@@ -87,7 +88,10 @@ def _mismatch(value, shape, path):
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             return path or "the whole"
-        wrong = (_mismatch(value.get(k), v, f"{path}.{k}".strip(".")) for k, v in shape.items())
+        wrong = (
+            _mismatch(value.get(key, _MISSING), part, f"{path}.{key}".strip("."))
+            for key, part in shape.items()
+        )
     elif isinstance(shape, list):
         if not isinstance(value, list) or not value:
             return path
