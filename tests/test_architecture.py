@@ -7,10 +7,19 @@ from conftest import ROOT
 
 FLOORS = [
     ["main", "bench"],
-    ["catalogue", "compare.sweep"],
-    ["train", "compare"],
+    ["catalogue", "compare.sweep", "compare.__main__"],
+    ["train", "compare.tables"],
     ["run.loop"],
-    ["report", "evaluation.evaluate", "run.checkpoint", "run.folder", "run.console", "run.signals"],
+    ["report.summary", "compare.quoted", "compare.rows"],
+    [
+        "compare",
+        "report",
+        "evaluation.evaluate",
+        "run.checkpoint",
+        "run.folder",
+        "run.console",
+        "run.signals",
+    ],
     ["methods"],
     ["phases"],
     ["losses.mixing"],

@@ -125,15 +125,14 @@ def rows(runs: Sequence[tuple[str, Run]]) -> list[dict[str, Any]]:
 
 
 def in_common(rows: Sequence[dict]) -> dict[str, Any]:
-    """{field: value} that all rows have, neither by the meaning of their method nor by name."""
-    flat = [_flat(row["config"]) for row in rows]
-    options = {field: value for row in rows for field, value in row["options"].items()}
-    return {
-        field: value
-        for field, value in options.items()
-        if all(one.get(field) == value for one in flat)
-        and not any(f"+{field}=" in row["method"] for row in rows)
-    }
+    """{field: value} that rows have without their method's meaning it, but where a name says it."""
+    found = {}
+    for field in dict.fromkeys(field for row in rows for field in row["options"]):
+        silent = [row for row in rows if f"+{field}=" not in row["method"]]
+        values = [_flat(row["config"]).get(field) for row in silent]
+        if any(field in row["options"] for row in silent) and values == values[:1] * len(values):
+            found[field] = values[0]
+    return found
 
 
 def as_file(rows: Sequence[dict]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
+
 from ltjax.compare.rows import Run, as_file, comparison, rows
 from ltjax.compare.tables import notes, page, table
 from ltjax.compare.variants import entered, folder_name, of_folder, parse
@@ -14,6 +16,7 @@ from ltjax.data.datasets import Splits
 from ltjax.errors import UserError
 from ltjax.mesh import process_zero_first
 from ltjax.methods import METHODS
+from ltjax.phases import Info
 from ltjax.run import folder as rundir
 from ltjax.run.console import own_console, say
 from ltjax.run.files import CONFIG
@@ -63,9 +66,8 @@ def compare(
         pick(METHODS, parse(name).method, "--compare")
     settings = [settings_from(entered(config, "classifier", seed)) for seed in seeds]
     splits = splits or read(settings[0], console)  # for all the same
-    methods = _that_can_run(config, methods, info_of(splits), console)
-    base = {key: value for key, value in as_dict(settings[0]).items() if key != "seed"}
-    folder = pathlib.Path(workdir or rundir.default(base, "comparison"))
+    methods = that_can_run(config, methods, info_of(splits), console)
+    folder = pathlib.Path(workdir) if workdir else default_folder(config)
     if (folder / CONFIG).exists():
         raise UserError(f"{folder} holds a single run; give --compare another --workdir.")
     unfinished = _check_earlier(folder, config, methods, seeds)
@@ -97,10 +99,18 @@ def compare(
     return found
 
 
-def _that_can_run(config, methods, info, console):
-    """The methods, but for those of "all" that refuse the config.
+def default_folder(config: Any) -> pathlib.Path:
+    """The folder of a config's comparisons, whichever methods and seeds they name."""
+    base = as_dict(settings_from(entered(config, "classifier", 0)))
+    del base["seed"]
+    return rundir.default(base, "comparison")
 
-    Mistakes are said before anything is run.
+
+def that_can_run(config: Any, methods: Sequence[str], info: Info, console: Console) -> list[str]:
+    """The methods; of ("all",), those that go with the config, and it is said why others do not.
+
+    Raises:
+      UserError: for a named method that does not go with it, or two that are the same.
     """
     named, found, same = list(methods) != ["all"], [], {}
     for name in methods if named else METHODS:
