@@ -22,7 +22,8 @@ from ltjax.evaluation.metrics import predictors
 from ltjax.experts import best_over, independent, seeded_keys
 from ltjax.learner import Method, Prediction, Variables
 from ltjax.run.checkpoint import read_position, read_state
-from ltjax.run.folder import CONFIG, DATA, load_json
+from ltjax.run.files import CONFIG, DATA
+from ltjax.run.folder import load_json
 
 BATCH = 256  # images at a time, at most
 

@@ -20,6 +20,7 @@ from ltjax.run import folder as run_folder
 from ltjax.run.checkpoint import Checkpoints, Position
 from ltjax.run.compiled import Compiled
 from ltjax.run.console import own_console, say
+from ltjax.run.files import REPORT, load_report
 from ltjax.run.loop import Evaluation, Loop, Run, number
 from ltjax.runtime import use_cache
 
@@ -61,7 +62,7 @@ def run(
     if settings.compute.cache:
         use_cache()
 
-    complete = (folder / run_folder.REPORT).exists()
+    complete = (folder / REPORT).exists()
     if not complete:  # what is wrong with the data or the recipe is said before a folder is made
         splits = splits or read(settings, console)
         recipe = recipes.recipe_of(settings, splits.info)
@@ -69,7 +70,7 @@ def run(
     with contextlib.ExitStack() as holding:
         process_zero_first(lambda: holding.enter_context(run_folder.claimed(folder, settings)))
         if complete:
-            result = run_folder.load_json(folder / run_folder.REPORT)
+            result = load_report(folder / REPORT)
             if brief:
                 say(console, f"complete: {one_line('test', result['splits']['test'])}")
                 return result
@@ -84,7 +85,7 @@ def run(
             shared = Run(settings, num_train, recipe, folder, checkpoints, log, console)
             result = _train(shared, splits, saved)
             run_folder.write(folder / "report.md", tables.markdown(result))
-            run_folder.save_json(folder / run_folder.REPORT, result)
+            run_folder.save_json(folder / REPORT, result)
     console.print(tables.for_console(result))
     say(console, f"Report: {folder / 'report.md'}")
     return result

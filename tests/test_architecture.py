@@ -7,10 +7,11 @@ from conftest import ROOT
 
 FLOORS = [
     ["main", "bench"],
-    ["catalogue", "compare.sweep"],
-    ["train", "compare", "predict"],
+    ["catalogue", "compare.sweep", "compare.__main__"],
+    ["train", "compare.tables", "predict"],
     ["recipes", "run.loop"],
-    ["report", "evaluation.evaluate", "run"],
+    ["report.summary", "compare.quoted", "compare.rows"],
+    ["compare", "report", "evaluation.evaluate", "run"],
     ["methods"],
     ["phases"],
     ["losses.mixing"],

@@ -23,6 +23,7 @@ from ltjax.limits import (
     only_with,
 )
 from ltjax.methods import METHODS
+from ltjax.recipes import TABLES
 
 Fraction = Annotated[float, at_least(0), below(1)]
 

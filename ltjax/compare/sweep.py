@@ -2,30 +2,41 @@
 
 import json
 import pathlib
-import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ltjax.compare.tables import COLUMNS, notes, page, table
-from ltjax.compare.variants import entered, parse
-from ltjax.config.settings import as_dict, differences, own_choices, settings_from
+from rich.console import Console
+
+from ltjax.compare.rows import Run, as_file, comparison, rows
+from ltjax.compare.tables import notes, page, table
+from ltjax.compare.variants import entered, folder_name, of_folder, parse
+from ltjax.config.choices import pick
+from ltjax.config.settings import as_dict, differences, settings_from
+from ltjax.data.datasets import Splits
+from ltjax.data.info import DataInfo
 from ltjax.errors import UserError
+from ltjax.mesh import process_zero_first
 from ltjax.methods import METHODS
 from ltjax.recipes import check_devices, recipe_of, settings_of
 from ltjax.run import folder as rundir
 from ltjax.run.console import own_console, say
+from ltjax.run.files import CONFIG
 from ltjax.run.loop import Diverged
 from ltjax.train import read, run
 
 
 def compare(
-    config: Any, methods: Sequence[str], seeds: Sequence[int], workdir: str | None = None
+    config: Any,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    workdir: str | None = None,
+    splits: Splits | None = None,
 ) -> list[dict]:
     """Run a config with each method and each seed, in folders below one; then tabulate.
 
-    What is complete in that folder is not run again, and what was stopped goes on, so that the same
-    command finishes a comparison that was interrupted. Other methods that were compared there
-    before stay in the table. A method that diverges is left out.
+    What is complete in that folder is not run again, and what was stopped is resumed, so that the
+    same command finishes a comparison that was interrupted. The table is made of the finished runs
+    in that folder, whichever command made them. A method that diverges is left out.
 
     Args:
       config: an ml_collections.ConfigDict; its method's name and its seed are replaced.
@@ -33,13 +44,16 @@ def compare(
       seeds: of the runs; the selection of images (data.seed) stays as it is.
       workdir: the folder above those of the runs; by default one under runs/ that belongs to the
         config.
+      splits: the data, ready; by default what config.data says is prepared and read, once.
 
     Returns:
-      One summary per method, earlier ones first, as comparison.json in the folder has them.
+      One row per method, in the order of names; ltjax.compare.rows.rows. comparison.json in the
+      folder holds them, and comparison.md shows them.
 
     Raises:
-      UserError: for an unknown method, or whatever a run says; before anything is run. Of "all"
-        methods, those that do not go with the config are left out, and it is said why.
+      UserError: for an unknown method, a folder whose runs are not comparable with these, or
+        whatever a run says; before anything is run. Of "all" methods, those that do not go with
+        the config are left out, and it is said why.
       Diverged: if all methods do.
     """
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
@@ -49,49 +63,59 @@ def compare(
     if len(set(methods)) < len(methods):
         raise UserError(f"--compare is {','.join(methods)}; it must name each method once.")
     console = own_console()
-    methods, common = _that_can_run(config, methods, seeds, console)
-    folder = pathlib.Path(workdir or rundir.default(common["base"], "comparison"))
-    if (folder / rundir.CONFIG).exists():
+    for name in methods if list(methods) != ["all"] else ():
+        pick(METHODS, parse(name).method, "--compare")
+    settings = [settings_from(entered(config, "classifier", seed)) for seed in seeds]
+    splits = splits or read(settings[0], console)  # for all the same
+    methods = that_can_run(config, methods, splits.info, console)
+    folder = pathlib.Path(workdir) if workdir else default_folder(config)
+    if (folder / CONFIG).exists():
         raise UserError(f"{folder} holds a single run; give --compare another --workdir.")
-    earlier, own = _earlier(folder, methods, common), []
+    unfinished = _check_earlier(folder, config, methods, seeds)
+    found, finished = _comparable(folder, seeds), []
     for number, name in enumerate(methods, 1):
-        reports = []
         for seed in seeds:
             say(console, f"{name} ({number} of {len(methods)}), seed {seed}")
             try:
-                below = folder / f"{name.replace(':', '-x')}-{seed}"
-                reports.append(run(entered(config, name, seed), str(below), brief=True))
+                below = folder / folder_name(name, seed)
+                run(entered(config, name, seed), str(below), brief=True, splits=splits)
             except Diverged as diverged:
                 say(console, f"{name} is left out: {diverged}")
                 break
-        if len(reports) < len(seeds):
-            continue
-        own.append(summary(name, common, reports))
-        rows = [*_earlier(folder, methods, common), *own]  # another process may have added some
-        rundir.save_json(folder / "comparison.json", rows)
-        rundir.write(folder / "comparison.md", page(rows))
-    if not own:
-        table_is = "the table is as it was" if earlier else "there is nothing to tabulate"
+        else:
+            finished.append(name)
+            process_zero_first(lambda: None)  # it has written what the others read
+            found = _comparable(folder, seeds)
+            rundir.save_json(folder / "comparison.json", as_file(found))
+            rundir.write(folder / "comparison.md", page(found))
+    if not finished:
+        table_is = "the table is as it was" if found else "there is nothing to tabulate"
         raise Diverged(f"All of {', '.join(methods)} diverged; {table_is}.")
-    console.print("", table(rows))
-    for note in notes(rows):
+    console.print("", table(found, console.width))
+    for note in notes(found):
         say(console, note)
+    for name in unfinished:
+        say(console, f"{name} is left out: some of its runs are not finished; name it again.")
     say(console, f"Comparison: {folder / 'comparison.md'}")
-    return rows
+    return found
 
 
-def _that_can_run(config, methods, seeds, console):
-    """The methods, but for those of "all" that refuse the config, and what their rows will share.
+def default_folder(config: Any) -> pathlib.Path:
+    """The folder of a config's comparisons, whichever methods and seeds they name."""
+    base = as_dict(settings_from(entered(config, "classifier", 0)))
+    del base["seed"]
+    return rundir.default(base, "comparison")
 
-    Mistakes are said before anything is run.
+
+def that_can_run(
+    config: Any, methods: Sequence[str], info: DataInfo, console: Console
+) -> list[str]:
+    """The methods; of ("all",), those that go with the config, and it is said why others do not.
+
+    Raises:
+      UserError: for a named method that does not go with it, or two that are the same.
     """
-    named, found = list(methods) != ["all"], []
-    for name in methods if named else ():
-        parse(name)
-    settings = [settings_from(entered(config, "classifier", seed)) for seed in seeds]
-    splits = read(settings[0], console)  # for all the same
-    info = splits.info
-    same = {}
+    named, found, same = list(methods) != ["all"], [], {}
     for name in methods if named else METHODS:
         try:
             one = settings_of(entered(config, name, 0))
@@ -107,71 +131,55 @@ def _that_can_run(config, methods, seeds, console):
             raise UserError(f"--compare names {other} and {name}, which are the same; name one.")
     if not found:
         raise UserError("No method goes with this config; the lines above say why.")
-    base = as_dict(settings[0])
-    del base["seed"]
-    return found, {"base": base, "seeds": list(seeds)}
+    return found
 
 
-def _earlier(folder, methods, common):
-    """Rows that the folder has of other methods, which must be comparable."""
-    try:
-        rows = rundir.load_json(folder / "comparison.json") or []
-        others = [row for row in rows if row["method"] not in methods]
-        changed = {
-            k: v for row in others for k, v in differences(row["base"], common["base"]).items()
-        }
-        seeds = [row["seeds"] for row in others if row["seeds"] != common["seeds"]]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"{folder / 'comparison.json'} is not that of a comparison; give another --workdir."
-        ) from error
-    names = ", ".join(row["method"] for row in others)
-    if changed:
-        fields = "; ".join(f"{name} was {old}, is {new}" for name, (old, new) in changed.items())
-        raise UserError(
-            f"{folder} compares {names} by another config ({fields}). Undo that, or give another "
-            f"--workdir."
-        )
-    if seeds:
-        raise UserError(
-            f"{folder} compares {names} over seeds {seeds[0]}, not {common['seeds']}. Name these "
-            f"again, too, or give another --workdir."
-        )
-    return others
+def _comparable(folder, seeds):
+    """The rows of the finished runs in a folder, of methods that have all seeds."""
+    return [row for row in rows(comparison(folder)) if row["seeds"] == sorted(seeds)]
 
 
-def summary(method: str, common: dict, reports: Sequence[dict]) -> dict:
-    """A row: a method's numbers, one value per seed; what is None for lack of classes is left out.
+def _check_earlier(folder, config, methods, seeds):
+    """Refuse a folder whose finished runs are not comparable with those to come.
 
-    Args:
-      method: its name in the comparison.
-      common: what rows share, {"base": config, "seeds": ...}.
-      reports: of its runs, one per seed.
+    Returns:
+      methods that will not be in the table, for lack of seeds at which they were begun.
     """
-    tests = [report["splits"]["test"] for report in reports]
-    values = {name: [test["average"][name] for test in tests] for name in (*COLUMNS, "nll")}
-    experts = [[one["accuracy"] for one in test["experts"]] for test in tests]
-    return {
-        "method": method,
-        **common,
-        "options": own_choices(reports[0]["config"]),
-        "adapted": reports[0].get("adapted", False),
-        "test": {name: value for name, value in values.items() if None not in value},
-        "mean_expert": [statistics.mean(one) for one in experts],
-        "disagreement": [_disagreement(test) for test in tests],
-        "measures": [test.get("measures", {}) for test in tests],
-        "num_experts": reports[0]["config"]["num_experts"],
-        "epochs": reports[0]["epochs"],
-        "train_seconds": [report["cost"]["train_seconds"] for report in reports],
-        "parameters": reports[0]["cost"]["parameters"],
-        "multiply_adds": reports[0]["cost"]["multiply_adds"],
-        "device": reports[0]["device"],
-        "versions": reports[0]["versions"],
-    }
+    finished: dict[str, set[int]] = {}
+    changed, names = {}, {}
+    for name, earlier in comparison(folder):
+        finished.setdefault(name, set()).add(earlier.report["config"]["seed"])
+        here = _differences(earlier, config, name)
+        changed |= here
+        names |= dict.fromkeys([name] if here else ())
+    if changed:
+        fields = "; ".join(f"{field} was {old}, is {new}" for field, (old, new) in changed.items())
+        raise UserError(
+            f"{folder} compares {', '.join(names)} by another config ({fields}). Undo that, or "
+            f"give another --workdir."
+        )
+    begun: dict[str, set[int]] = {}
+    for path in folder.glob(f"*/{CONFIG}"):
+        name, seed = of_folder(path.parent.name) or (None, None)
+        begun.setdefault(name, set()).add(seed)
+    for name, its_seeds in finished.items():
+        more = not its_seeds <= set(seeds)
+        fewer = name not in methods and its_seeds < set(seeds) and its_seeds == begun.get(name)
+        if more or fewer:
+            raise UserError(
+                f"{folder} compares {name} over seeds {sorted(its_seeds)}, not {list(seeds)}. Name "
+                f"{'these seeds' if more else 'it again, too'}, or give another --workdir."
+            )
+    return [name for name in finished if name not in methods and finished[name] != set(seeds)]
 
 
-def _disagreement(test):
-    """The share of images on which two experts differ, the mean over pairs; None of one expert."""
-    table = test["disagreement"]
-    pairs = [table[i][j] for i in range(len(table)) for j in range(i)]
-    return statistics.mean(pairs) if pairs else None
+def _differences(earlier: Run, config: Mapping[str, Any], name: str) -> dict[str, tuple]:
+    """{field: (old, new)}: how a finished run's config is not what this command would give it."""
+    theirs = earlier.report["config"]
+    try:
+        ours = as_dict(settings_from(entered(config, name, theirs["seed"])))
+    except UserError:  # this config does not go with that method at all: say what differs in it
+        plain = entered(config, "classifier", theirs["seed"])
+        ours = as_dict(settings_from(plain)) | {"method": theirs["method"]}
+        ours["num_experts"] = theirs["num_experts"] if ":" in name else ours["num_experts"]
+    return differences(theirs, ours)

@@ -6,71 +6,65 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from ltjax.config.settings import own_choices
-from ltjax.report.summary import data_title
-from ltjax.report.tables import LEGEND, as_markdown, in_words, measured, setting
+from ltjax.compare import quoted
+from ltjax.compare.rows import COLUMNS, in_common
+from ltjax.report.tables import LEGEND, as_markdown, data_title, in_words, measured, setting
 
-COLUMNS = {  # of the average of experts, in percent
-    "accuracy": "acc",
-    "many": "many",
-    "medium": "med",
-    "few": "few",
-    "ece": "ECE",
-}
+# What a console that is too narrow for all goes without, the first first.
+_OPTIONAL = ("parameters", "min", "ep.", "MACs", "ECE", "expert", "med", "many", "few")
+_NAME = 16  # columns that the longest name of a method has at least
 
 
-def table(rows: Sequence[dict], narrow: bool = True) -> Table:
+def table(rows: Sequence[dict], width: int | None = None) -> Table:
     """Methods in the order of their accuracy; means over seeds, of accuracy their deviation too.
 
     Args:
-      rows: from ltjax.compare.sweep.summary.
-      narrow: for a console of 80 columns, so without the number of parameters.
+      rows: from ltjax.compare.rows.rows.
+      width: of the console. A narrow one goes without some columns; published numbers are there
+        where no other column and no name suffers. None is a page, which has all columns.
     """
-    more = () if narrow else ("parameters",)
+    rows = sorted(rows, key=lambda row: -statistics.mean(row["test"]["accuracy"]))
+    columns = _columns(rows)
+    if width is not None:
+        del columns["parameters"]
+        columns = _fitting(columns, max((len(row["method"]) for row in rows), default=0), width)
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=0)
-    out.add_column("method", no_wrap=not narrow, overflow="fold")
-    for title in (*COLUMNS.values(), "expert", *more, "MACs", "ep.", "min"):
+    out.add_column("method", no_wrap=width is None, overflow="fold")
+    for title in columns:
         out.add_column(title, justify="right", no_wrap=True)
-    for row in sorted(rows, key=lambda row: -statistics.mean(row["test"]["accuracy"])):
-        out.add_row(
-            row["method"],
-            _with_spread(row["test"]["accuracy"]),
-            *(_percent(row["test"].get(name)) for name in COLUMNS if name != "accuracy"),
-            _percent(row["mean_expert"]),
-            *(_short(row[name]) for name in (*more, "multiply_adds")),
-            f"{row['epochs']:.3g}",
-            _minutes(statistics.mean(row["train_seconds"])),
-        )
+    for row, *cells in zip(rows, *columns.values(), strict=True):
+        out.add_row(row["method"], *cells)
     return out
 
 
 def page(rows: Sequence[dict]) -> str:
     """The comparison as a Markdown page."""
+    titles = {data_title(row["config"]) for row in rows}
     parts = [
-        f"# Methods compared on {data_title(rows[0]['base'])}",
-        _for_all(rows[0]["base"]),
-        f"Experts: {_experts(rows)}; seeds: {', '.join(map(str, rows[0]['seeds']))}. Test split, "
+        f"# Methods compared on {titles.pop() if len(titles) == 1 else 'several data sets'}",
+        *_for_all(rows),
+        f"Experts: {_experts(rows)}; seeds: {_seeds(rows)}. Test split, "
         f"last state; after ±, the standard deviation over seeds. {LEGEND} *expert* is "
         "the mean accuracy of single experts, the other numbers are of their average; *parameters* "
         "and *MACs*, multiply-adds for an image, are of all experts as they predict, without "
         "teachers; *ep.*, the epochs of all phases, passes that only gather included; *min*, "
         "minutes of training, compiling and saving on the way included.",
-        as_markdown(table(rows, narrow=False)),
+        as_markdown(table(rows)),
         *notes(rows),
         *machines(rows),
+        *quoted.beside_ours(rows),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def notes(rows: Sequence[dict]) -> list[str]:
     """What neither its name nor the numbers of a row say: its options, and what it measures."""
-    found = []
+    found, common = [], in_common(rows)
     for row in rows:
-        known = own_choices(row["base"])
         said = [
             f"{field}={value}"
             for field, value in row["options"].items()
-            if known.get(field) != value and f"+{field}=" not in row["method"]
+            if field not in common and f"+{field}=" not in row["method"]
         ]
         if row["adapted"]:
             said.append("adapted to the test images without their labels")
@@ -84,16 +78,60 @@ def notes(rows: Sequence[dict]) -> list[str]:
     return found
 
 
-def _for_all(base):
+def _columns(rows):
+    """{title: cells}, all there are."""
+    columns = {COLUMNS["accuracy"]: [_with_spread(row["test"]["accuracy"]) for row in rows]}
+    published = [quoted.shortly(row) for row in rows]
+    if any(published):
+        columns["published"] = published
+    for name, title in COLUMNS.items():
+        columns.setdefault(title, [_percent(row["test"].get(name)) for row in rows])
+    return columns | {
+        "expert": [_percent(row["mean_expert"]) for row in rows],
+        "parameters": [_short(row["parameters"]) for row in rows],
+        "MACs": [_short(row["multiply_adds"]) for row in rows],
+        "ep.": [f"{row['epochs']:.3g}" for row in rows],
+        "min": [_minutes(statistics.mean(row["train_seconds"])) for row in rows],
+    }
+
+
+def _fitting(columns, name, width):
+    """The columns that a console has room for, beside a name of so many characters."""
+
+    def rest(columns):
+        return width - sum(1 + max(map(len, (title, *cells))) for title, cells in columns.items())
+
+    if rest(columns) < name:
+        columns.pop("published", None)
+    for title in _OPTIONAL:
+        if rest(columns) < min(name, _NAME):
+            columns.pop(title, None)
+    return columns
+
+
+def _for_all(rows):
     """What all methods have in common."""
-    own = ", ".join(f"{field}={value}" for field, value in own_choices(base).items())
-    return setting(base) + (f" For all: {own}." if own else "")
+    settings = {setting(row["config"]) for row in rows}
+    own = ", ".join(f"{field}={value}" for field, value in in_common(rows).items())
+    said = [*settings] if len(settings) == 1 else []
+    return [" ".join([*said, *([f"For all: {own}."] if own else [])])] if said or own else []
 
 
 def _experts(rows):
     """How many each method has, as page says it."""
-    given = ["as after the colon"] * any(":" in row["method"] for row in rows)
-    return ", or ".join([str(rows[0]["base"]["num_experts"]), *given])
+    counts = sorted({row["num_experts"] for row in rows if ":" not in row["method"]})
+    after = ["as after the colon"] * any(":" in row["method"] for row in rows)
+    return ", or ".join([*map(str, counts), *after])
+
+
+def _seeds(rows):
+    """Which ones, as page says it."""
+    by_seeds = {}
+    for row in rows:
+        by_seeds.setdefault(", ".join(map(str, row["seeds"])), []).append(row["method"])
+    if len(by_seeds) == 1:
+        return next(iter(by_seeds))
+    return "; ".join(f"{seeds} of {', '.join(names)}" for seeds, names in by_seeds.items())
 
 
 def machines(rows: Sequence[dict]) -> list[str]:

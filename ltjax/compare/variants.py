@@ -1,6 +1,7 @@
-"""An entrant of a comparison: a method, options of its own and its number of experts, as one name.
+"""A variant: a method, options of its own and its number of experts, as one name.
 
 "ride", "ride+method.routing=False", "classifier:3", "focal+loss.gamma=1.0+sampler.name=power:3".
+Whether there is such a method is not known here; nothing here needs JAX.
 """
 
 import ast
@@ -10,29 +11,25 @@ from typing import Any, NamedTuple
 
 from ltjax.config.settings import METHOD_GROUPS
 from ltjax.errors import UserError
-from ltjax.limits import among
-from ltjax.methods import METHODS
 
 
-class Entrant(NamedTuple):
+class Variant(NamedTuple):
     """What a name says."""
 
-    method: str  # row of METHODS
+    method: str
     options: dict[str, dict[str, Any]]  # {group of the config: {field: value}}
     num_experts: int | None  # None is the config's
 
 
-def parse(name: str) -> Entrant:
+def parse(name: str) -> Variant:
     """Take a name apart.
 
     Raises:
-      UserError: for an unknown method, a group in which entrants cannot differ, or what is not of
-        this form. Whether options are right is seen when a run is made of them.
+      UserError: for a group in which variants cannot differ, or what is not of this form. Whether
+        there is such a method, and its options are right, is seen when a run is made of them.
     """
     text, colon, number = name.partition(":")
     method, *changes = re.split(r"\+(?=[A-Za-z_])", text)  # not at that of 1e+3
-    if method not in METHODS:
-        raise UserError(f"--compare is {method!r}; it must be {among(method, sorted(METHODS))}.")
     if colon and (not number.isdecimal() or int(number) < 1):
         raise UserError(
             f"--compare is {name!r}; after the colon must be a number of experts, as in {method}:3."
@@ -41,6 +38,11 @@ def parse(name: str) -> Entrant:
         raise UserError(
             f"--compare is {name!r}, of which no folder can be made: it has {len(name)} characters "
             f"and may have 200, no slash among them."
+        )
+    if re.search(r"-x\d+$", text):  # the folder's name would be that of another number of experts
+        raise UserError(
+            f"--compare is {name!r}, which ends as folders of a number of experts do; write "
+            f"{method}:3 for that."
         )
     options: dict[str, dict[str, Any]] = {}
     for change in changes:
@@ -60,11 +62,11 @@ def parse(name: str) -> Entrant:
         if field in options.setdefault(group, {}):
             raise UserError(f"--compare is {name!r}, which gives {path} twice.")
         options[group][field] = _value(value)
-    return Entrant(method, options, int(number) if colon else None)
+    return Variant(method, options, int(number) if colon else None)
 
 
 def entered(config: Any, name: str, seed: int) -> dict[str, Any]:
-    """A config as plain dicts, with what the name of an entrant says, and another seed."""
+    """A config as plain dicts, with what the name of a variant says, and another seed."""
     method, options, num_experts = parse(name)
     config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     changes = options | {"method": {"name": method, **options.get("method", {})}}
@@ -73,6 +75,21 @@ def entered(config: Any, name: str, seed: int) -> dict[str, Any]:
         # what is no group of fields is refused later
         config[group] = {**given, **fields} if isinstance(given, Mapping) else given
     return config | {"seed": seed} | ({"num_experts": num_experts} if num_experts else {})
+
+
+def folder_name(variant: str, seed: int) -> str:
+    """The folder of a run in that of its comparison: of "classifier:3", 0: "classifier-x3-0"."""
+    return f"{variant.replace(':', '-x')}-{seed}"
+
+
+def of_folder(name: str) -> tuple[str, int] | None:
+    """The variant and seed whose `folder_name` this is, or None; no other variant has the same."""
+    found = re.fullmatch(r"(.+?)(?:-x(\d+))?-(\d+)", name)
+    if not found:
+        return None
+    text, number, seed = found.groups()
+    made = (text if number is None else f"{text}:{number}", int(seed))
+    return made if folder_name(*made) == name else None
 
 
 def _value(text):

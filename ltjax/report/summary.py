@@ -14,6 +14,8 @@ from ltjax.data.datasets import Splits
 from ltjax.models import cost
 from ltjax.models.layers import described
 from ltjax.phases import Phase, steps_per_epoch
+from ltjax.report.tables import data_title
+from ltjax.run.files import FORMAT
 
 
 def describe(
@@ -37,6 +39,7 @@ def describe(
     train = splits.manifest["train"]
     steps = sum(phase.num_steps for phase in recipe)
     return {
+        "format": FORMAT,
         "title": (
             f"{data_title(as_dict(settings))}: {_title(settings, recipe)}, seed {settings.seed}"
         ),
@@ -69,15 +72,6 @@ def describe(
             **{name: importlib.metadata.version(name) for name in ("jax", "flax", "optax")},
         },
     }
-
-
-def data_title(config: dict) -> str:
-    """The data set of a config, and its tail."""
-    data = config["data"]
-    return (
-        f"{data['name']}, {data['imbalance']}, imbalance factor {data['imbalance_factor']:g}, "
-        f"selection seed {data['seed']}"
-    )
 
 
 def headline(settings: Settings, splits: Splits, recipe: tuple[Phase, ...]) -> str:

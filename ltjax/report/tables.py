@@ -207,6 +207,15 @@ def _cell(name: str, value: float | None) -> str:
     return f"{value:.3f}" if name in ("nll", "brier") else f"{100 * value:.2f}"
 
 
+def data_title(config: dict) -> str:
+    """The data set of a config, and its tail."""
+    data = config["data"]
+    return (
+        f"{data['name']}, {data['imbalance']}, imbalance factor {data['imbalance_factor']:g}, "
+        f"selection seed {data['seed']}"
+    )
+
+
 def setting(config: dict) -> str:
     """What of a config no method decides, in words."""
     optimizer, held_out = config["optimizer"], config["data"]["validation"]

@@ -15,9 +15,7 @@ from tensorboardX import SummaryWriter
 from ltjax.config.settings import Settings, as_dict, differences
 from ltjax.data.info import DataInfo, from_json
 from ltjax.errors import UserError
-
-CONFIG, DATA, LOG, REPORT = "config.json", "data.json", "log.jsonl", "report.json"
-LOCK = ".lock"
+from ltjax.run.files import CONFIG, DATA, LOCK, LOG
 
 
 def default(config: Mapping[str, Any], what: str) -> pathlib.Path:

@@ -1,0 +1,56 @@
+"""The table of finished runs: `python -m ltjax.compare runs/a runs/b ...`."""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from ltjax.compare import rows as runs_as_rows
+from ltjax.compare.tables import notes, page, table
+from ltjax.errors import UserError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the table of the runs in or below folders; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        "python -m ltjax.compare", description="The table of the finished runs in or below folders."
+    )
+    parser.add_argument("folders", nargs="+", type=pathlib.Path, metavar="FOLDER")
+    parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="write a page, too")
+    given = parser.parse_args(argv)
+    console = Console(file=sys.stdout)
+
+    def say(text):
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    try:
+        runs, unfinished = runs_as_rows.find(given.folders)
+        named = runs_as_rows.named(runs)
+        rows = runs_as_rows.rows(named)
+        if given.markdown:
+            given.markdown.write_text(page(rows))
+    except UserError as error:
+        print(f"ltjax: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"ltjax: {given.markdown} cannot be written: {error.strerror}.", file=sys.stderr)
+        return 2
+    console.print(table(rows, console.width))
+    for note in notes(rows):
+        say(note)
+    first = {}
+    for name, run in named:
+        same = first.setdefault((name, run.report["config"]["seed"]), run)
+        if same is not run:
+            say(f"{run.folder} is left out: it has the config and seed of {same.folder}.")
+    for folder in unfinished:
+        say(f"{folder} is left out: it is not finished.")
+    if given.markdown:
+        say(f"Page: {given.markdown}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,102 @@
+"""The files of a run's folder by name, and how its report is read. Nothing here needs JAX."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from ltjax.errors import UserError
+
+CONFIG, DATA, LOG, REPORT = "config.json", "data.json", "log.jsonl", "report.json"
+LOCK = ".lock"
+FORMAT = 1  # of report.json and comparison.json; a later one is refused
+
+_MISSING = object()
+_NUMBER, _NAMED = (int, float), {"name": str}
+_SHARE = (int, float, type(None))  # None for lack of classes
+_SHAPE = {  # what comparisons read of a report
+    "config": {
+        "seed": int,
+        "num_experts": int,
+        "num_epochs": _NUMBER,
+        "batch_size": int,
+        "data": {
+            "name": str,
+            "imbalance": str,
+            "imbalance_factor": _NUMBER,
+            "seed": int,
+            "validation": _NUMBER,
+        },
+        "optimizer": {"momentum": _NUMBER, "nesterov": bool, "weight_decay": _NUMBER},
+        **dict.fromkeys(("method", "network", "schedule", "augment"), _NAMED),
+        **dict.fromkeys(("sampler", "loss", "reweight", "mixing"), _NAMED),
+    },
+    "splits": {
+        "test": {
+            "average": {
+                "accuracy": _NUMBER,
+                **dict.fromkeys(("many", "medium", "few", "ece", "nll"), _SHARE),
+            },
+            "experts": [{"accuracy": _NUMBER}],
+            "disagreement": [[_NUMBER]],
+        }
+    },
+    "epochs": _NUMBER,
+    "cost": {"train_seconds": _NUMBER, "parameters": int, "multiply_adds": int},
+    "device": str,
+    "versions": dict,
+}
+
+
+def load_report(path: pathlib.Path) -> dict[str, Any]:
+    """The report of a finished run.
+
+    Reports that were written before there was a format number are read as they are.
+
+    Args:
+      path: of its report.json.
+
+    Raises:
+      UserError: if the file cannot be read, is not that of a report, or has a later format.
+    """
+    try:
+        report = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:  # not JSON, or not text
+        raise _damaged(path, "it is not JSON") from error
+    number = report.get("format", FORMAT) if isinstance(report, Mapping) else None
+    if isinstance(number, int) and number > FORMAT:
+        raise UserError(
+            f"{path} has format {number}; this version of ltjax reads formats up to {FORMAT}. "
+            f"Read it with a later version."
+        )
+    wrong = _mismatch(report, _SHAPE, "")
+    if number is None or number != FORMAT or wrong:
+        raise _damaged(path, f"{wrong or 'format'} is missing or not what it should be")
+    return report
+
+
+def _damaged(path, why):
+    return UserError(
+        f"{path} is damaged: {why}. Delete this file and give the command of its run again, which "
+        f"evaluates the trained state anew."
+    )
+
+
+def _mismatch(value, shape, path):
+    """Where a value has not the shape, a dotted name, or "" if it has it."""
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return path or "the whole"
+        wrong = (
+            _mismatch(value.get(key, _MISSING), part, f"{path}.{key}".strip("."))
+            for key, part in shape.items()
+        )
+    elif isinstance(shape, list):
+        if not isinstance(value, list) or not value:
+            return path
+        wrong = (_mismatch(one, shape[0], f"{path}[{i}]") for i, one in enumerate(value))
+    else:
+        return "" if isinstance(value, shape) else path
+    return next(filter(None, wrong), "")
