@@ -20,12 +20,11 @@ import optax
 
 from ltjax import mesh, optim, runtime
 from ltjax.bench import jax_step
+from ltjax.build import objective, on_images, phase
 from ltjax.config.settings import settings_from
 from ltjax.experts import seeded_keys
 from ltjax.learner import LossOutput, Method
 from ltjax.methods.classifier import method_for
-from ltjax.objective import objective
-from ltjax.phases import on_images, phase
 from ltjax.run.compiled import Compiled
 
 
@@ -75,7 +74,7 @@ def parts(settings, images) -> dict:
 
     reader = on_images(Method(None, look, None), info, settings)
     step = Compiled(
-        phase(settings, info, reader, num_experts),
+        phase(settings, info, reader),
         images,
         settings.compute,
         seed=settings.seed,
@@ -117,7 +116,7 @@ def parts(settings, images) -> dict:
     judge = compiled(judge, on, (mesh.EXPERTS,) * 3)
 
     sgd = optim.sgd(optim.step(200, 85, lr=0.1), 0.9, True, 2e-4)
-    one = phase(settings, info, method_for(settings, info), 1).learner
+    one = phase(settings, info, method_for(settings, info)).learner
     params = jax.vmap(one.init, (0, None))(keys, info.example).variables.params
     state = jax.vmap(sgd.init)(params)
 

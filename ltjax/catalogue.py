@@ -11,7 +11,6 @@ from ltjax.config.choices import START, options_of
 from ltjax.config.requires import requirements
 from ltjax.data.datasets import DATASETS
 from ltjax.limits import declared
-from ltjax.presets import PRESETS
 from ltjax.recipes import DEFERRABLE, TABLES
 
 SOURCE = re.compile(r"[A-Z][\w-]+ (?:et al\.|and [A-Z][\w-]+)[^:;]*?\b(?:19|20)\d\d")
@@ -22,8 +21,10 @@ def rows() -> Iterator[tuple[str, str, str]]:
     for field, table in TABLES.items():
         described = set()
         for name, row in table.items():
-            is_preset = field == "method" and name in PRESETS
-            text = PRESETS[name].about if is_preset else about(row)
+            if field == "method":
+                text, row = f"{row.about} {row.source}.", row.recipe
+            else:
+                text = about(row)
             if row not in described:  # several names may stand for one row: options are said once
                 # the first row is what counts before `start`
                 late = field in DEFERRABLE and described

@@ -1,16 +1,24 @@
 """A config's settings and phases: names checked, what its method stands for filled in."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ltjax.augmentation.augments import AUGMENTS
 from ltjax.config.choices import choose, choose_with_start, pick
-from ltjax.config.settings import Settings, settings_from
+from ltjax.config.settings import (
+    METHOD_GROUPS,
+    Settings,
+    as_dict,
+    differences,
+    plain_dict,
+    settings_from,
+)
 from ltjax.data.datasets import DATASETS
 from ltjax.data.info import DataInfo
 from ltjax.data.sampling import SAMPLERS
+from ltjax.errors import UserError
 from ltjax.losses.classification import LOSSES
 from ltjax.losses.mixing import MIXINGS
 from ltjax.losses.reweighting import REWEIGHTINGS
@@ -22,7 +30,7 @@ from ltjax.optim import SCHEDULES
 from ltjax.phases import Phase, draws
 
 TABLES = {
-    "method": METHODS,
+    "method": METHODS,  # rows are ltjax.methods.Row; of the others, functions
     "network": NETWORKS,
     "schedule": SCHEDULES,
     "augment": AUGMENTS,
@@ -43,12 +51,63 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     Raises:
       UserError: for a wrong type or value, an unknown name, a missing or unknown option.
     """
-    settings = settings_from(config)
-    for field, table in TABLES.items():
+    settings = settings_from(filled(plain_dict(config)))
+    for field in TABLES:
         chosen = choose_with_start if field in DEFERRABLE else choose
-        chosen(table, field, **getattr(settings, field))
+        chosen(functions_of(field), field, **getattr(settings, field))
     pick(DATASETS, settings.data.name, "data.name")
     return settings
+
+
+def functions_of(field: str) -> dict[str, Callable]:
+    """{name: function} of a table, of methods their recipes."""
+    rows = TABLES[field].items()
+    return {name: getattr(row, "recipe", row) for name, row in rows}
+
+
+def filled(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with what the name of its method stands for (ltjax.methods).
+
+    Args:
+      config: plain nested dicts. What is no config passes: settings_from says what is wrong.
+
+    Raises:
+      UserError: if the config names another choice than the method does.
+    """
+    name, data = _name(config, "method"), _name(config, "data")
+    if name not in METHODS:
+        return dict(config)
+    row, found = METHODS[name], dict(config)
+    here = row.on.get(data, {})
+    for field in row.config | here:
+        group = {**row.config.get(field, {}), **here.get(field, {})}
+        given = {} if config.get(field) is None else config[field]
+        if not isinstance(given, Mapping):
+            continue
+        sets = group.get("name")
+        if sets and given.get("name", sets) != sets:
+            if field in row.may_change:
+                continue
+            raise UserError(
+                f"method {name!r} sets config.{field}.name={sets!r}, but the config says "
+                f"{given['name']!r}. Remove one; method 'classifier' accepts any {field}."
+            )
+        found[field] = {**group, **given}
+    return found
+
+
+def own_choices(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config chooses beyond what the name of its method stands for, {field: value}.
+
+    Args:
+      config: plain nested dicts, as `as_dict` gives them. Looked at are METHOD_GROUPS, and the
+        options of the network.
+    """
+    named = {group: {"name": config[group]["name"]} for group in ("method", "data")}
+    plain, groups = as_dict(settings_from(filled(named))), (*METHOD_GROUPS, "network")
+    found = differences(*({group: one[group] for group in groups} for one in (plain, config)))
+    found.pop("network.name", None)
+    return {field: value for field, (_, value) in found.items() if value is not None}
 
 
 def recipe_of(settings: Settings, info: DataInfo) -> tuple[Phase, ...]:
@@ -57,7 +116,7 @@ def recipe_of(settings: Settings, info: DataInfo) -> tuple[Phase, ...]:
     Raises:
       UserError: for what the method refuses.
     """
-    phases = choose(METHODS, "method", **settings.method)(settings, info)
+    phases = choose(functions_of("method"), "method", **settings.method)(settings, info)
     return tuple(sharing(phase, settings.share) for phase in phases)
 
 
@@ -83,3 +142,9 @@ def notes(settings: Settings) -> list[str]:
         f"the warm-up (config.schedule.warmup_epochs is {warmup}) is longer than the run "
         f"(config.num_epochs is {settings.num_epochs:g})."
     ]
+
+
+def _name(config, field):
+    group = config.get(field)
+    name = group.get("name") if isinstance(group, Mapping) else None
+    return name if isinstance(name, str) else None  # what else it is, is an error said elsewhere

@@ -104,7 +104,8 @@ def read(settings: Settings, console: Console) -> datasets.Splits:
 def _train(run: Run, splits: datasets.Splits, saved: Position | None) -> dict:
     """Go through the phases, from the saved position on, then evaluate."""
     settings, info = run.settings, splits.info
-    say(run.console, report.headline(settings, splits, run.recipe))
+    options = recipes.own_choices(as_dict(settings))
+    say(run.console, report.headline(settings, splits, run.recipe, options))
     for note in recipes.notes(settings):
         say(run.console, f"Note: {note}")
     state, seconds = None, saved.seconds if saved else 0.0
@@ -133,7 +134,7 @@ def _train(run: Run, splits: datasets.Splits, saved: Position | None) -> dict:
     result = {name: evaluate(state.variables, images) for name, images in evaluated.items()}
     rates = [event["images_per_second"] for event in run.log.read() if "images_per_second" in event]
     counted = recipes.recipe_of(cost.countable(settings), info)
-    return report.describe(settings, splits, counted, result, seconds, rates)
+    return report.describe(settings, splits, counted, result, seconds, rates, options)
 
 
 def _compiled(run: Run, splits: datasets.Splits, number: int) -> Compiled:

@@ -4,7 +4,8 @@ import json
 
 from ltjax.compare.rows import Run
 from ltjax.compare.variants import entered
-from ltjax.config.settings import as_dict, settings_from
+from ltjax.config.settings import as_dict
+from ltjax.recipes import own_choices, settings_of
 from ltjax.run.files import FORMAT
 
 CIFAR = {
@@ -17,7 +18,7 @@ CIFAR = {
 
 def report(variant="classifier", seed=0, accuracy=0.5, config=CIFAR, **changes):
     """Of a variant of a config; fields may be changed."""
-    full = as_dict(settings_from(entered(config, variant, seed)))
+    full = as_dict(settings_of(entered(config, variant, seed)))
     num_experts = full["num_experts"]
     average = {
         "accuracy": accuracy,
@@ -31,6 +32,7 @@ def report(variant="classifier", seed=0, accuracy=0.5, config=CIFAR, **changes):
     made = {
         "format": FORMAT,
         "config": full,
+        "options": own_choices(full),
         "splits": {
             "test": {
                 "average": average,

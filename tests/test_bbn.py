@@ -9,6 +9,7 @@ import pytest
 import toy
 from test_golden_resnet32 import on_one_device
 
+from ltjax.build import objective
 from ltjax.errors import UserError
 from ltjax.learner import Variables
 from ltjax.methods import bbn
@@ -16,7 +17,6 @@ from ltjax.models import NETWORKS, classifier_network, cost
 from ltjax.models.bbn import bilateral
 from ltjax.models.heads import Linear
 from ltjax.models.resnet_cifar import CifarResNet
-from ltjax.objective import objective
 
 QUICK = ("resnet8", "resnet10")  # enough for a look at either kind
 REAL = [

@@ -9,12 +9,12 @@ from conftest import ROOT
 
 from ltjax import train
 from ltjax.config.choices import choose
-from ltjax.config.settings import all_fields, settings_from
+from ltjax.config.settings import all_fields
 from ltjax.data import datasets
 from ltjax.data.images import InMemory
 from ltjax.data.splits import long_tailed_counts
 from ltjax.models import NETWORKS
-from ltjax.recipes import TABLES
+from ltjax.recipes import TABLES, functions_of, settings_of
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
@@ -62,7 +62,7 @@ def test_a_config_takes_a_step_on_noise(path, tmp_path):
     config.compute = dict(experts_over="map")
     assert config.network.name in NETWORKS.keys() - toy.NAMES
     config.network.name = "tiny"  # soon compiled
-    splits = mock(settings_from(config).data)
+    splits = mock(settings_of(config).data)
     report = train.run(config, workdir=str(tmp_path), splits=splits)
     assert report["steps"] <= 6
     assert len(report["splits"]["test"]["experts"]) == config.num_experts
@@ -76,8 +76,8 @@ def test_every_other_choice_is_one_name_away(path):
         for name in table:
             config = read(path).get_config()
             config[field].name = name
-            spec = getattr(settings_from(config), field)
-            choose(table, field, **{**spec, **needed.get(name, {})})
+            spec = getattr(settings_of(config), field)
+            choose(functions_of(field), field, **{**spec, **needed.get(name, {})})
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -1,6 +1,6 @@
 """What every method promises, tested for each phase of each row of METHODS.
 
-Methods that only combine choices (PRESETS) train a network without convolutions here: what they
+Methods that only combine choices train a network without convolutions here: what they
 choose has nothing to do with these, and it is soon compiled.
 """
 
@@ -15,10 +15,10 @@ from toy import Trainer, assert_same_step, assert_trees_close, assert_trees_equa
 
 from ltjax.experts import seeded_keys, stack, take
 from ltjax.methods import METHODS
-from ltjax.presets import PRESETS
 
-# Presets that are more than a classifier of these choices.
+# Of methods that set choices, those that are more than a classifier of these.
 OWN = {"ride", "sade", "balpoe"}
+PRESETS = {name: row for name, row in METHODS.items() if row.config}
 NETWORK = {method: "tiny" if method in PRESETS.keys() - OWN else "toy" for method in METHODS}
 
 

@@ -10,9 +10,10 @@ from conftest import golden
 from ltjax.config.choices import choose
 from ltjax.learner import Variables
 from ltjax.losses.classification import nll
-from ltjax.methods import METHODS, decoupled
+from ltjax.methods import decoupled
 from ltjax.models import Network
 from ltjax.models.heads import Cosine
+from ltjax.recipes import functions_of
 
 
 def features_only(dim):
@@ -129,7 +130,7 @@ def test_means_are_gathered_in_two_exact_halves():
     settings = toy.settings(network={"name": "tiny"}, batch_size=2, method={"name": "ncm"})
     train = toy.images([40, 20, 12, 10])
     info = toy.info()._replace(class_counts=np.bincount(train.label))
-    _, means = choose(METHODS, "method", "ncm", transform="un")(settings, info)
+    _, means = choose(functions_of("method"), "method", "ncm", transform="un")(settings, info)
     assert means.num_steps == 82
     network = toy.NETWORKS["tiny"](4)
     key, batch = jax.random.key(0), info.example
@@ -179,7 +180,9 @@ def test_the_sweep_takes_the_tau_that_is_best_for_the_mean_class(float64):
 @pytest.mark.parametrize("stats", [pytest.param("moving", marks=pytest.mark.slow), "frozen"])
 def test_retraining_moves_the_head_alone_and_statistics_only_if_asked(stats):
     settings = toy.settings()
-    first, second = choose(METHODS, "method", "crt", backbone_stats=stats)(settings, toy.info())
+    first, second = choose(functions_of("method"), "method", "crt", backbone_stats=stats)(
+        settings, toy.info()
+    )
     assert second.num_steps == 6  # 1.2 of 8 epochs, of 75 images in batches of 16
     trained, _ = toy.Trainer(first, 2).steps(3)
     ours = toy.Trainer(second, 2)

@@ -33,8 +33,8 @@ def test_an_exact_share_needs_no_further_class():
 @pytest.mark.parametrize("num_heads, donors", [(5, 48), (7, 48), (48, 48), (54, 64)])
 def test_a_step_sees_every_head_class_and_as_many_images_as_it_can(num_heads, donors):
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(60), np.arange(70, 10, -1)))
-    main, streams = fa.samplers(np.arange(num_heads), batch_size=128, num_fused=3)
-    draws = [of(labels) for of in (main, streams["tail"], streams["donor"])]
+    main, streams = fa.samplers(np.arange(num_heads), num_fused=3)
+    draws = [of(labels, 128, 0) for of in (main, streams["tail"], streams["donor"])]
     for step in range(3):
         head, tail, donor = (labels[draw((0, 0, 0), step)] for draw in draws)
         assert (len(head), len(tail), len(donor)) == (64, 16, donors)
@@ -44,8 +44,8 @@ def test_a_step_sees_every_head_class_and_as_many_images_as_it_can(num_heads, do
 
 def test_donors_of_a_class_are_any_of_its_images():
     labels = np.repeat([0, 1, 2], [3, 3, 1])
-    _, streams = fa.samplers(np.arange(2), batch_size=8, num_fused=1)
-    donors = streams["donor"](labels)
+    _, streams = fa.samplers(np.arange(2), num_fused=1)
+    donors = streams["donor"](labels, 8, 0)
     seen = np.concatenate([donors((0, 0, 0), step) for step in range(600)])
     counts = np.bincount(seen, minlength=6)
     assert len(counts) == 6 and ((counts - 200) ** 2 / 200).sum() < 20.5  # 5 degrees, p = 0.001

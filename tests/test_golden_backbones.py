@@ -9,14 +9,14 @@ import pytest
 from conftest import golden
 from test_golden_resnet32 import on_one_device, worst
 
-from ltjax.config.settings import settings_from
+from ltjax.build import objective
 from ltjax.experts import independent, seeded_keys, stack, take
 from ltjax.learner import Variables, learner
 from ltjax.methods.classifier import classifier
 from ltjax.models import NETWORKS, cost
 from ltjax.models import resnet_imagenet as imagenet
-from ltjax.objective import objective
 from ltjax.optim import sgd
+from ltjax.recipes import settings_of
 
 slow = pytest.mark.slow
 THEIRS = [
@@ -137,7 +137,7 @@ def two_experts():
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.normal(size=(2, 8, 32, 32, 3)), jnp.float32)  # [E, B, H, W, 3]
     batch = {"image": image, "label": jnp.asarray(rng.integers(0, 10, (2, 8)))}
-    aim = objective(settings_from({}), np.ones(10, int))
+    aim = objective(settings_of({}), np.ones(10, int))
     method = classifier(NETWORKS["resnet10"](10), aim)
     many = independent(learner(method, sgd(lambda _: 0.1, 0.9, True, 5e-4), 1), over="vmap")
     quick = {"xla_backend_optimization_level": 1}  # it runs once: compiling is all

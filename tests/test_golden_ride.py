@@ -11,7 +11,7 @@ from test_golden_branches import resnet32
 from test_golden_resnet32 import on_one_device, worst
 
 from ltjax import optim
-from ltjax.config.settings import settings_from
+from ltjax.build import objective
 from ltjax.learner import Variables
 from ltjax.losses.classification import ldam_margins, nll
 from ltjax.losses.reweighting import effective_number
@@ -20,7 +20,7 @@ from ltjax.methods.parts.several_heads import many_headed
 from ltjax.methods.ride import routing
 from ltjax.models import Network
 from ltjax.models import ride_router as router
-from ltjax.objective import objective
+from ltjax.recipes import settings_of
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -48,7 +48,7 @@ def quick_and_slow(*quick):
 def base_for(counts, loss="ldam"):
     """LDAM with deferred re-weighting, or another loss without."""
     preset = {"method": {"name": "ride"}} if loss == "ldam" else {"loss": {"name": loss}}
-    return objective(settings_from(preset), counts)
+    return objective(settings_of(preset), counts)
 
 
 def mean_of(aim):

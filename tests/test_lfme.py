@@ -14,8 +14,8 @@ from ltjax.config.choices import choose
 from ltjax.data import splits
 from ltjax.errors import UserError
 from ltjax.losses.classification import divergence, nll
-from ltjax.methods import METHODS
 from ltjax.methods.lfme import lessons
+from ltjax.recipes import functions_of
 from ltjax.run.checkpoint import read_state
 
 pytestmark = pytest.mark.xdist_group("lfme")  # `taught` is made once
@@ -26,7 +26,7 @@ def recipe(info=None, method=None, **fields):
     chosen = toy.settings(
         network={"name": "tiny"}, method={"name": "lfme", **(method or {})}, **fields
     )
-    return choose(METHODS, "method", **chosen.method)(chosen, info or toy.info())
+    return choose(functions_of("method"), "method", **chosen.method)(chosen, info or toy.info())
 
 
 @pytest.fixture(scope="module")

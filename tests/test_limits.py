@@ -10,7 +10,7 @@ import toy
 from ltjax import catalogue
 from ltjax.config.choices import choose, choose_with_start, options_of
 from ltjax.config.requires import requires_head
-from ltjax.config.settings import Settings, as_dict, settings_from
+from ltjax.config.settings import Settings, as_dict
 from ltjax.errors import FieldError, UserError, shown
 from ltjax.limits import (
     above,
@@ -23,7 +23,7 @@ from ltjax.limits import (
     only_with,
 )
 from ltjax.methods import METHODS
-from ltjax.recipes import TABLES
+from ltjax.recipes import TABLES, functions_of, settings_of
 
 Fraction = Annotated[float, at_least(0), below(1)]
 
@@ -167,11 +167,15 @@ def test_an_error_of_a_row_within_a_row_keeps_its_path():
         choose({"outer": outer}, "method", "outer")()
 
 
+def _functions():
+    return {field: functions_of(field) for field in TABLES}
+
+
 def test_no_option_has_the_name_of_a_field_at_the_top():
     """So that a bare name in a FieldError is either a row's own option or a field at the top."""
     groups = [field.name for field in dataclasses.fields(Settings) if field.name in TABLES]
     top = {field.name for field in dataclasses.fields(Settings)} - set(groups)
-    for table in TABLES.values():
+    for table in _functions().values():
         for one in table.values():
             assert not top & options_of(one).keys()
 
@@ -179,7 +183,7 @@ def test_no_option_has_the_name_of_a_field_at_the_top():
 def test_every_number_and_string_has_limits():
     free = {
         (field, name, option)
-        for field, table in TABLES.items()
+        for field, table in _functions().items()
         for name, one in table.items()
         for option, parameter in options_of(one).items()
         if declared(parameter.annotation).kind in (int, float, str)
@@ -190,7 +194,7 @@ def test_every_number_and_string_has_limits():
 
 
 def test_defaults_are_within_their_limits():
-    for field, table in TABLES.items():
+    for field, table in _functions().items():
         for one in table.values():
             for name, parameter in options_of(one).items():
                 if parameter.default is not parameter.empty:
@@ -235,7 +239,7 @@ def test_the_list_shows_limits():
     ],
 )
 def test_a_number_of_numpy_is_as_good_as_pythons(field, value, result):
-    found: Any = as_dict(settings_from({field: value}))[field]
+    found: Any = as_dict(settings_of({field: value}))[field]
     assert found == result and type(found) is type(result)
     assert not isinstance(dict(found).get("gamma") if isinstance(found, dict) else 0, np.generic)
 

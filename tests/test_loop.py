@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ltjax import recipes, train
 from ltjax.config.settings import settings_from
-from ltjax.methods import METHODS
+from ltjax.methods import METHODS, Row
 from ltjax.methods.classifier import recipe
 from ltjax.run.checkpoint import read_state
 from ltjax.run.console import Display
@@ -48,7 +48,7 @@ CONFIG = {
 
 @pytest.fixture(autouse=True)
 def in_its_table(monkeypatch):
-    monkeypatch.setitem(METHODS, "remembering", remembering)
+    monkeypatch.setitem(METHODS, "remembering", Row(remembering, "Of a test.", "2026"))
 
 
 @pytest.mark.parametrize("warmup, noted", [(2, False), (3, True)])

@@ -8,10 +8,10 @@ import toy
 from test_golden_modern import shown
 
 from ltjax.config.choices import choose
-from ltjax.config.settings import settings_from
 from ltjax.errors import UserError
 from ltjax.learner import Variables
-from ltjax.methods import METHODS, balpoe, ncl, sade
+from ltjax.methods import balpoe, ncl, sade
+from ltjax.recipes import functions_of, settings_of
 
 RNG = np.random.default_rng(0)
 LOGITS = jnp.asarray(RNG.normal(size=(3, 6, 4)), jnp.float32)
@@ -137,7 +137,7 @@ def test_two_views_that_agree_are_as_similar_as_can_be():
 
 def phases_of(method, **fields):
     settings = toy.settings(method=method, **({"network": {"name": "tiny"}} | fields))
-    return choose(METHODS, "method", **settings.method)(settings, toy.info())
+    return choose(functions_of("method"), "method", **settings.method)(settings, toy.info())
 
 
 @pytest.mark.slow
@@ -189,11 +189,11 @@ def test_aggregation_is_the_same_on_any_mesh_and_alone():
     ],
 )
 def test_authors_choices_for_a_data_set_are_defaults(name, data, expected):
-    settings = settings_from({"method": {"name": name}, "data": {"name": data}})
+    settings = settings_of({"method": {"name": name}, "data": {"name": data}})
     found = {**settings.method, **settings.mixing}
     assert {key: found[key] for key in expected} == expected
     assert settings.network["head"] == "cosine"
-    given = settings_from({"method": {"name": "balpoe"}, "mixing": {"alpha": 0.1}})
+    given = settings_of({"method": {"name": "balpoe"}, "mixing": {"alpha": 0.1}})
     assert given.mixing == {"name": "mixup", "alpha": 0.1}
 
 

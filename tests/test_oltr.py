@@ -12,15 +12,16 @@ from ltjax.config.choices import choose
 from ltjax.errors import UserError
 from ltjax.evaluation.metrics import open_set_f_measure
 from ltjax.learner import Variables
-from ltjax.methods import METHODS, oltr
+from ltjax.methods import oltr
 from ltjax.models.oltr import MetaEmbedding, ModulatedAttention, nearest_distance
+from ltjax.recipes import functions_of
 
 RNG = np.random.default_rng(0)
 
 
 def recipe(network="tiny", settings=None, **options):
     settings = settings or toy.settings(network={"name": network})
-    return choose(METHODS, "method", "oltr", **options)(settings, toy.info())
+    return choose(functions_of("method"), "method", "oltr", **options)(settings, toy.info())
 
 
 @pytest.mark.slow

@@ -8,10 +8,12 @@ import pytest
 import toy
 from rich.console import Console
 
+from ltjax.config.settings import as_dict
 from ltjax.data.splits import groups
 from ltjax.evaluation import metrics
 from ltjax.learner import Variables
 from ltjax.models import NETWORKS, cost
+from ltjax.recipes import own_choices
 from ltjax.report import summary as report
 from ltjax.report import tables
 from ltjax.run.console import Display, Speed
@@ -31,7 +33,7 @@ def described(num_experts=3, combine="probs", rates=(900.0, 1100.0, 5000.0)):
     settings = toy.settings(num_experts=num_experts)
     recipe = (toy.phase(num_experts=num_experts),)
     results = {"test": result(num_experts, combine)}
-    return report.describe(settings, toy.splits(), recipe, results, 12.3, list(rates))
+    return report.describe(settings, toy.splits(), recipe, results, 12.3, list(rates), {})
 
 
 def shown(found, width=80):
@@ -141,7 +143,8 @@ def test_the_title_says_what_is_shared_and_what_was_adapted():
         settings = toy.settings(num_experts=3, **fields)
         results = {"test": result(3)}
         recipe = phases or (toy.phase(num_experts=3),)
-        return report.describe(settings, toy.splits(), recipe, results, 1.0, [])["title"]
+        options = own_choices(as_dict(settings))
+        return report.describe(settings, toy.splits(), recipe, results, 1.0, [], options)["title"]
 
     assert "3 independent experts" in title()
     shared = title(share={"initialisation": True, "order": True})

@@ -15,9 +15,8 @@ import toy
 from conftest import ROOT
 
 from ltjax import train
-from ltjax.methods import METHODS
+from ltjax.methods import METHODS, Row
 from ltjax.methods.classifier import recipe
-from ltjax.presets import PRESETS
 from ltjax.run import loop
 from ltjax.run.checkpoint import Checkpoints, read_state
 
@@ -50,7 +49,7 @@ def two_phases(settings, info):
 
 @pytest.fixture(autouse=True)
 def in_its_table(monkeypatch):
-    monkeypatch.setitem(METHODS, "two_phases", two_phases)
+    monkeypatch.setitem(METHODS, "two_phases", Row(two_phases, "Of a test.", "2026"))
 
 
 def run(folder, method, programs, kill_at=None, **changed):
@@ -107,7 +106,9 @@ QUICK = ("two_phases",)
 EVERY_METHOD = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
     for name in (*METHODS, "two_phases")
-    if name not in PRESETS or name in ("remix", "bag_of_tricks", "ride", "sade", "balpoe")
+    if name not in METHODS
+    or not METHODS[name].config
+    or name in ("remix", "bag_of_tricks", "ride", "sade", "balpoe")
 ]
 
 
@@ -185,7 +186,7 @@ def nan_late(settings, info):
 
 
 def test_nan_stops_the_run_and_keeps_the_last_good_state(tmp_path, monkeypatch):
-    monkeypatch.setitem(METHODS, "nan_late", nan_late)
+    monkeypatch.setitem(METHODS, "nan_late", Row(nan_late, "Of a test.", "2026"))
     names = {"method": {"name": "nan_late"}, "network": {"name": "tiny"}}
     config = CONFIG | names | {"log_every_steps": 3}
     with pytest.raises(loop.Diverged, match=r"expert 1, 2 .* step 6 .* state of step 4 is kept"):
@@ -213,7 +214,7 @@ def nan_once(settings, info):
 
 
 def test_a_loss_that_is_nan_in_the_middle_of_a_call_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setitem(METHODS, "nan_once", nan_once)
+    monkeypatch.setitem(METHODS, "nan_once", Row(nan_once, "Of a test.", "2026"))
     config = CONFIG | by_calls(5) | {"method": {"name": "nan_once"}}
     with pytest.raises(loop.Diverged, match=r"loss of expert 1, 2 .* step 5 .* nothing was saved"):
         train.run(config, str(tmp_path), splits=toy.splits())

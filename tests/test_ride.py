@@ -14,17 +14,18 @@ from ltjax.errors import UserError
 from ltjax.experts import take
 from ltjax.learner import Variables
 from ltjax.losses.classification import divergence
-from ltjax.methods import METHODS, ride
+from ltjax.methods import ride
 from ltjax.methods.parts.several_heads import branched
 from ltjax.methods.ride import routing
 from ltjax.models import NETWORKS, branches, cost
+from ltjax.recipes import functions_of
 
 RNG = np.random.default_rng(0)
 
 
 def phases_of(network="toy", info=None, **options):
     settings = toy.settings(method={"name": "ride", **options}, network={"name": network})
-    return choose(METHODS, "method", **settings.method)(settings, info or toy.info())
+    return choose(functions_of("method"), "method", **settings.method)(settings, info or toy.info())
 
 
 def leaves_equal(tree, other):
@@ -229,7 +230,7 @@ def test_what_cannot_work_is_said_in_a_line(changed, words, monkeypatch):
     method = {"name": "ride", **changed.pop("method", {})}
     with pytest.raises(UserError) as error:
         settings = toy.settings(**({"network": {"name": "toy"}} | changed), method=method)
-        choose(METHODS, "method", **method)(settings, toy.info())
+        choose(functions_of("method"), "method", **method)(settings, toy.info())
     assert all(word in str(error.value) for word in words)
 
 

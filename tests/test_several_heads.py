@@ -12,8 +12,8 @@ from rich.console import Console
 from ltjax import train
 from ltjax.config.choices import choose
 from ltjax.learner import Prediction, Variables
-from ltjax.methods import METHODS
 from ltjax.models import NETWORKS, cost
+from ltjax.recipes import functions_of
 from ltjax.report import tables
 from ltjax.run.checkpoint import read_state
 
@@ -76,7 +76,7 @@ def test_each_network_of_joint_ones_is_reported(joint, tmp_path):
 )
 def test_heads_are_named_and_what_is_made_of_them_is_said(method, named):
     settings = toy.settings(method=method, network={"name": "tiny"})
-    phase = choose(METHODS, "method", **settings.method)(settings, toy.info())[-1]
+    phase = choose(functions_of("method"), "method", **settings.method)(settings, toy.info())[-1]
     one, example = phase.learner.method, toy.info().example
     variables = jax.eval_shape(one.init, jax.random.key(0), example)
     heads, *_ = jax.eval_shape(one.predict, variables, example).heads.shape
@@ -113,7 +113,7 @@ MULTI_HEADED = [
 def test_what_is_said_to_be_the_mean_of_heads_is(method, head):
     loss = {"loss": {"name": "cross_entropy"}} if method["name"] == "ride" else {}  # any head
     settings = toy.settings(method=method, network={"name": "tiny", "head": head}, **loss)
-    phase = choose(METHODS, "method", **settings.method)(settings, toy.info())[-1]
+    phase = choose(functions_of("method"), "method", **settings.method)(settings, toy.info())[-1]
     one, batch = phase.learner.method, toy.splits().test._asdict()
     batch = {name: batch[name][:16] for name in ("image", "label")}
     batch["index"] = np.arange(16)

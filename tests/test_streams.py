@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import toy
 
-from ltjax import mesh, phases
+from ltjax import build, mesh
 from ltjax.data.feeds import MAIN, feed
 from ltjax.data.sampling import in_order, instance_balanced, reversed_
 from ltjax.learner import LossOutput, Method
@@ -41,7 +41,7 @@ def test_streams_are_normalised_and_each_augmented_by_itself():
         seen.update(main=batch["image"], other=batch["other"]["image"])
         return LossOutput(None, None, None, None, {})
 
-    method = phases.on_images(Method(None, loss, None), toy.info(), toy.settings())
+    method = build.on_images(Method(None, loss, None), toy.info(), toy.settings())
     image = toy.splits().train.image[:16]
     batch = {"image": image, "other": {"image": image}}
     one_device = mesh.mesh_for(1, jax.devices()[:1])

@@ -9,21 +9,20 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from ltjax import mesh, optim
+from ltjax.build import objective, on_images
 from ltjax.config.choices import choose
-from ltjax.config.settings import Compute, Data, settings_from
+from ltjax.config.settings import Compute, Data
 from ltjax.data.datasets import DATASETS, assembled
 from ltjax.data.images import InMemory
 from ltjax.evaluation.evaluate import evaluator
 from ltjax.experts import seeded_keys, stack
 from ltjax.learner import learner
-from ltjax.methods import METHODS
 from ltjax.methods.classifier import classifier
 from ltjax.models import NETWORKS, classifier_network
 from ltjax.models.heads import HEADS
 from ltjax.models.resnet_cifar import CifarResNet
 from ltjax.models.stages import Staged
-from ltjax.objective import objective
-from ltjax.phases import on_images
+from ltjax.recipes import functions_of, settings_of
 from ltjax.run.compiled import Compiled
 
 # Of methods that need others than their defaults here.
@@ -101,7 +100,7 @@ def settings(**fields):
         batch_size=16,
         num_epochs=8.0,
     )
-    return settings_from(base | fields)
+    return settings_of(base | fields)
 
 
 def info():
@@ -111,7 +110,7 @@ def info():
 def recipe(method="classifier", **fields):
     """A method's phases on the toy tail."""
     chosen = settings(method={"name": method} | OPTIONS.get(method, {}), **fields)
-    return choose(METHODS, "method", **chosen.method)(chosen, info())
+    return choose(functions_of("method"), "method", **chosen.method)(chosen, info())
 
 
 def phase(method="classifier", **fields):

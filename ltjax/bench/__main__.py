@@ -36,12 +36,13 @@ from rich.table import Table
 
 from ltjax import runtime
 from ltjax.bench import jax_step
-from ltjax.config.settings import CONVOLUTIONS, DTYPES, settings_from
+from ltjax.config.settings import CONVOLUTIONS, DTYPES
 from ltjax.data.datasets import DATASETS
 from ltjax.errors import UserError
 from ltjax.experts import best_over
 from ltjax.models import NETWORKS
 from ltjax.models.layers import described
+from ltjax.recipes import settings_of
 from ltjax.run.steps_per_call import most_steps
 from ltjax.runtime import device
 
@@ -107,7 +108,7 @@ def _measure(args) -> None:
 
 
 def _settings(args, num_experts):
-    return settings_from(
+    return settings_of(
         {
             "data": {"name": "cifar100"},
             "network": {"name": args.network},

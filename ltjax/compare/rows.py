@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ltjax.compare.variants import of_folder
-from ltjax.config.settings import METHOD_GROUPS, as_dict, differences, own_choices, settings_from
+from ltjax.config.settings import METHOD_GROUPS, differences
 from ltjax.errors import UserError
 from ltjax.run.files import CONFIG, FORMAT, REPORT, load_report
 
@@ -91,7 +91,8 @@ def named(runs: Sequence[Run]) -> list[tuple[str, Run]]:
     and of the fields in which configs differ.
     """
     keys = [_key(run.report["config"]) for run in runs]
-    configs = dict(zip(keys, (run.report["config"] for run in runs), strict=True))
+    reports = dict(zip(keys, (run.report for run in runs), strict=True))
+    configs = {key: report["config"] for key, report in reports.items()}
     folders = {run.folder.resolve().parent for run in runs}
     variants = [of_folder(run.folder.resolve().name) for run in runs]
     if len(folders) == 1 and all(
@@ -102,7 +103,7 @@ def named(runs: Sequence[Run]) -> list[tuple[str, Run]]:
         one_to_one = len(set(zip(names, keys, strict=True))) == len(set(names)) == len(configs)
         if one_to_one and set(_varying(list(configs.values()))) <= {"num_experts"}:
             return list(zip(names, runs, strict=True))
-    names = _labels(configs)
+    names = _labels(reports)
     return [(names[key], run) for key, run in zip(keys, runs, strict=True)]
 
 
@@ -150,7 +151,7 @@ def _row(name, reports):
         "method": name,
         "config": {key: value for key, value in first["config"].items() if key != "seed"},
         "seeds": [report["config"]["seed"] for report in reports],
-        "options": own_choices(first["config"]),
+        "options": _options(first),
         "adapted": first.get("adapted", False),
         "test": {key: value for key, value in values.items() if None not in value},
         "mean_expert": [statistics.mean(one) for one in experts],
@@ -164,6 +165,15 @@ def _row(name, reports):
         "device": first["device"],
         "versions": first["versions"],
     }
+
+
+def _options(report):
+    """What a run's config chooses beyond what the name of its method stands for."""
+    if "options" not in report:  # an earlier version wrote it
+        from ltjax.recipes import own_choices  # here: it imports JAX
+
+        return own_choices(report["config"])
+    return report["options"]
 
 
 def _disagreement(test):
@@ -207,15 +217,14 @@ def _decided(field):
     return group in (*METHOD_GROUPS, "share") or (group == "network" and field != "network.name")
 
 
-def _labels(configs: Mapping[str, dict]) -> dict[str, str]:
+def _labels(reports: Mapping[str, dict]) -> dict[str, str]:
     """{key: name}, such as "focal+loss.gamma=1.0+num_epochs=10.0:3"."""
-    every, names, counts = list(configs.values()), {}, collections.Counter()
+    every = [report["config"] for report in reports.values()]
+    names, counts = {}, collections.Counter()
     shared, own = _varying(every), _varying(every, decided=True)
-    for key, config in configs.items():
-        flat = _flat(config)
-        plain = {group: {"name": config[group]["name"]} for group in ("method", "data")}
-        chosen = differences(as_dict(settings_from(plain)), config)
-        said = [field for field in own if field != "method.name" and field in chosen]
+    for key, report in reports.items():
+        config, flat, chosen = report["config"], _flat(report["config"]), _options(report)
+        said = [field for field in own if field in chosen or field.startswith("share.")]
         said += [field for field in shared if field != "num_experts"]
         name = config["method"]["name"]
         name += "".join(f"+{field}={flat[field]}" for field in said if field in flat)

@@ -11,7 +11,7 @@ from ltjax.compare.rows import Run, as_file, comparison, rows
 from ltjax.compare.tables import notes, page, table
 from ltjax.compare.variants import entered, folder_name, of_folder, parse
 from ltjax.config.choices import pick
-from ltjax.config.settings import as_dict, differences, settings_from
+from ltjax.config.settings import as_dict, differences
 from ltjax.data.datasets import Splits
 from ltjax.data.info import DataInfo
 from ltjax.errors import UserError
@@ -65,7 +65,7 @@ def compare(
     console = own_console()
     for name in methods if list(methods) != ["all"] else ():
         pick(METHODS, parse(name).method, "--compare")
-    settings = [settings_from(entered(config, "classifier", seed)) for seed in seeds]
+    settings = [settings_of(entered(config, "classifier", seed)) for seed in seeds]
     splits = splits or read(settings[0], console)  # for all the same
     methods = that_can_run(config, methods, splits.info, console)
     folder = pathlib.Path(workdir) if workdir else default_folder(config)
@@ -102,7 +102,7 @@ def compare(
 
 def default_folder(config: Any) -> pathlib.Path:
     """The folder of a config's comparisons, whichever methods and seeds they name."""
-    base = as_dict(settings_from(entered(config, "classifier", 0)))
+    base = as_dict(settings_of(entered(config, "classifier", 0)))
     del base["seed"]
     return rundir.default(base, "comparison")
 
@@ -177,9 +177,9 @@ def _differences(earlier: Run, config: Mapping[str, Any], name: str) -> dict[str
     """{field: (old, new)}: how a finished run's config is not what this command would give it."""
     theirs = earlier.report["config"]
     try:
-        ours = as_dict(settings_from(entered(config, name, theirs["seed"])))
+        ours = as_dict(settings_of(entered(config, name, theirs["seed"])))
     except UserError:  # this config does not go with that method at all: say what differs in it
         plain = entered(config, "classifier", theirs["seed"])
-        ours = as_dict(settings_from(plain)) | {"method": theirs["method"]}
+        ours = as_dict(settings_of(plain)) | {"method": theirs["method"]}
         ours["num_experts"] = theirs["num_experts"] if ":" in name else ours["num_experts"]
     return differences(theirs, ours)

@@ -4,7 +4,7 @@
     def ldam(class_counts, ...): ...
 
 `check` is called where a row and the settings meet: by `ltjax.config.choices` for rows that take
-settings, by `ltjax.objective` for losses.
+settings, by `ltjax.build` for losses.
 """
 
 from collections.abc import Callable

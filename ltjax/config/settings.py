@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 from ltjax.errors import FieldError, UserError, shortened
 from ltjax.limits import above, at_least, at_most, below, conform, guess, one_of, plain
-from ltjax.presets import with_preset
 
 CONVOLUTIONS = ("winograd", "direct", "plain", "blocks")
 DTYPES = ("float32", "bfloat16")
@@ -105,7 +104,7 @@ class Settings:
     seed: Seed = 0  # initialisation, data order and augmentation
     data: Data = dataclasses.field(default_factory=Data)
     # Named choices: a name and that row's options. What a config leaves open, the method decides
-    # (ltjax.presets); what that leaves open, too, is as below.
+    # (ltjax.methods); what that leaves open, too, is as below.
     method: Mapping[str, Any] = named("classifier")
     network: Mapping[str, Any] = named("resnet32")
     schedule: Mapping[str, Any] = named("step", lr=0.1)
@@ -145,16 +144,15 @@ MAY_CHANGE_ON_RESUME = (
 
 
 def settings_from(config: Mapping[str, Any]) -> Settings:
-    """Check a config and freeze it.
+    """Check a config and freeze it, field by field; `ltjax.recipes.settings_of` also checks names.
 
     Args:
       config: an ml_collections.ConfigDict, or any mapping, with the names of `Settings`.
 
     Raises:
-      UserError: for an unknown field, a wrong type, a value outside its limits, or one that
-        contradicts the method.
+      UserError: for an unknown field, a wrong type, or a value outside its limits.
     """
-    return _read(Settings, with_preset(_dict(config)))
+    return _read(Settings, plain_dict(config), "")
 
 
 def all_fields(kind: type = Settings, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -172,20 +170,6 @@ def all_fields(kind: type = Settings, path: str = "") -> Iterator[tuple[str, Any
 def as_dict(settings: Settings) -> dict[str, Any]:
     """Settings as plain nested dicts, for JSON; tuples become lists."""
     return _plain(dataclasses.asdict(settings))
-
-
-def own_choices(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config chooses beyond what the name of its method means, {field: value}.
-
-    Args:
-      config: plain nested dicts, as `as_dict` gives them. Looked at are METHOD_GROUPS, and the
-        options of the network.
-    """
-    named = {group: {"name": config[group]["name"]} for group in ("method", "data")}
-    plain, groups = as_dict(settings_from(named)), (*METHOD_GROUPS, "network")
-    found = differences(*({group: one[group] for group in groups} for one in (plain, config)))
-    found.pop("network.name", None)
-    return {field: value for field, (_, value) in found.items() if value is not None}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> dict[str, tuple]:
@@ -231,11 +215,11 @@ def _value(value: Any, hint: Any, path: str, field: dataclasses.Field) -> Any:
     return conform(value, hint, path)
 
 
-def _dict(config: Any) -> Any:
+def plain_dict(config: Any) -> Any:
     """A config as plain dicts, groups and all."""
     if hasattr(config, "to_dict"):
         return config.to_dict()
-    return {k: _dict(v) for k, v in config.items()} if isinstance(config, Mapping) else config
+    return {k: plain_dict(v) for k, v in config.items()} if isinstance(config, Mapping) else config
 
 
 def _plain(value: Any) -> Any:

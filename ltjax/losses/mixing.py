@@ -15,7 +15,7 @@ from jax import lax
 
 from ltjax.axes import DATA
 from ltjax.limits import above, at_least, at_most
-from ltjax.objective import Objective
+from ltjax.losses.objective import Objective
 
 
 class Mix(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Annotated
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import phases
+from ltjax import build, phases
 from ltjax.config.requires import requires_defaults
 from ltjax.errors import FieldError
 from ltjax.limits import at_least, at_most
@@ -38,8 +38,8 @@ def recipe(
     Sanchez Aimar et al. (BalPoE), CVPR 2023.
 
     Args:
-      settings: of the phase; each of its num_experts has num_heads heads. `ltjax.presets` chooses
-        mixup, of the strength that the authors take on a data set.
+      settings: of the phase; each of its num_experts has num_heads heads. The table of methods
+        chooses mixup, of the strength that the authors take on a data set.
       info: of the training set.
       num_heads: K.
       tau_min: of the first head.
@@ -52,7 +52,7 @@ def recipe(
     network = branched(settings, info, num_heads, reduced=False)
     method = through(network, adjusted(info.class_counts, taus), settings, info)
     method = method._replace(head_names=tuple(f"tau {tau:g}" for tau in taus))
-    return (phases.phase(settings, info, method, settings.num_experts),)
+    return (build.phase(settings, info, method),)
 
 
 def adjusted(class_counts, taus) -> HeadsLoss:

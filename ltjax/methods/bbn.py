@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import phases
+from ltjax import build, phases
 from ltjax.config.requires import head_of, requires_defaults
 from ltjax.data import sampling
 from ltjax.learner import LossOutput, Method, Prediction, Variables
+from ltjax.losses.objective import Objective
 from ltjax.methods.parts import requirements as needs
 from ltjax.models.bbn import Bilateral, bilateral
-from ltjax.objective import Objective, objective
 
 BRANCHES = CONVENTIONAL, REBALANCING = "conventional", "rebalancing"
 
@@ -41,17 +41,13 @@ def recipe(settings, info) -> tuple[phases.Phase, ...]:
     per_epoch = phases.steps_per_epoch(info.num_train, settings)
     method = bbn(
         bilateral(network, BRANCHES),
-        objective(settings, info.class_counts),
+        build.objective(settings, info.class_counts),
         by_epochs(alphas(settings.num_epochs), settings.num_epochs, per_epoch),
     )
     if head_of(settings) != "linear":  # whose logits of a mean are not their mean
         method = method._replace(combined="that of both branches' features, at alpha = 1/2")
-    phase = phases.phase(settings, info, method, settings.num_experts)
-
-    def reversed_(labels):
-        return sampling.reversed_(labels, settings.batch_size, phase.num_steps)
-
-    return (phase._replace(streams={"reversed": reversed_}),)
+    streams = {"reversed": sampling.reversed_}
+    return (build.phase(settings, info, method, streams=streams),)
 
 
 def bbn(network: Bilateral, objective: Objective, alpha: Callable) -> Method:

@@ -6,14 +6,13 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from ltjax import phases
-from ltjax.config.choices import choose
+from ltjax import build, phases
 from ltjax.learner import Batch, LossOutput, Method, Prediction, Variables
 from ltjax.limits import at_least
 from ltjax.losses.classification import log_prior
-from ltjax.losses.mixing import MIXINGS, Mixing, blend, of_both_labels
+from ltjax.losses.mixing import Mixing, blend, of_both_labels
+from ltjax.losses.objective import Objective
 from ltjax.models import Network
-from ltjax.objective import Objective, objective
 
 
 def classifier(
@@ -27,7 +26,7 @@ def classifier(
 
     Args:
       network: from ltjax.models.
-      objective: as ltjax.objective makes it.
+      objective: as ltjax.losses.objective makes it.
       mixing: of images or features, as ltjax.losses.mixing makes it.
       frozen: groups of params that stay as they are; their batch norm keeps its running statistics.
       moving: of these, groups whose batch norm goes on as in training, by the batch's statistics.
@@ -72,11 +71,11 @@ def predict_with(network: Network) -> Callable[[Variables, Batch], Prediction]:
     return lambda variables, batch: Prediction(logits(variables, batch))
 
 
-def method_for(settings, info, network: Network | None = None) -> Method:
+def method_for(settings, info, network: Network | None = None, mixed: bool = True) -> Method:
     """The classifier that a config's network (or this one), loss, re-weighting and mixing make."""
-    network = network or phases.network(settings, info)
-    mixing = choose(MIXINGS, "mixing", **settings.mixing)(info.class_counts)
-    return classifier(network, objective(settings, info.class_counts), mixing)
+    network = network or build.network(settings, info)
+    objective = build.objective(settings, info.class_counts)
+    return classifier(network, objective, build.mixing(settings, info) if mixed else None)
 
 
 def recipe(
@@ -99,4 +98,4 @@ def recipe(
             return Prediction(logits - jnp.asarray(shift, logits.dtype))
 
         method = method._replace(predict=adjusted)
-    return (phases.phase(settings, info, method, settings.num_experts),)
+    return (build.phase(settings, info, method),)

@@ -7,21 +7,25 @@ classes, and the nearest class mean does without weights.
 """
 
 import dataclasses
+import functools
 from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
-from ltjax import phases
+from ltjax import build, optim, phases
 from ltjax.config.requires import requires_head
+from ltjax.data import sampling
 from ltjax.errors import FieldError
 from ltjax.learner import Method, Prediction, Variables
 from ltjax.limits import above, at_least, at_most, one_of
+from ltjax.losses import reweighting
+from ltjax.losses.classification import cross_entropy
+from ltjax.losses.objective import objective
 from ltjax.methods.classifier import classifier, method_for
 from ltjax.methods.parts.passes import one_hot_if_any, remembering
 from ltjax.models import Network
 from ltjax.models.oltr import squared_distances
-from ltjax.objective import objective
 
 TAUS = tuple(round(0.1 * i, 1) for i in range(21))  # what the authors' script tries
 Share = Annotated[float, above(0), at_most(100)]
@@ -52,9 +56,8 @@ def crt(
       backbone_stats: "moving", as in the authors' code, where the frozen backbone still normalises
         by the batch and its running statistics follow the balanced classes; "frozen" keeps both.
     """
-    second = _second(settings, extra_share, lr, weight_decay)
-    network = phases.network(settings, info)
-    return _two_phases(settings, second, info, network, ("backbone",), backbone_stats, "cRT")
+    network, numbers = build.network(settings, info), (extra_share, lr, weight_decay)
+    return _two_phases(settings, info, network, ("backbone",), *numbers, backbone_stats, "cRT")
 
 
 def lws(
@@ -71,10 +74,9 @@ def lws(
     Kang et al., ICLR 2020, section 4.3: logits s (W x + b), s from 1; the bias is scaled too, as in
     the authors' code. Arguments as those of `crt`.
     """
-    second = _second(settings, extra_share, lr, weight_decay)
-    network = scaled(phases.network(settings, info), info.num_classes)
-    frozen = ("backbone", "head")
-    return _two_phases(settings, second, info, network, frozen, backbone_stats, "LWS")
+    network = scaled(build.network(settings, info), info.num_classes)
+    frozen, numbers = ("backbone", "head"), (extra_share, lr, weight_decay)
+    return _two_phases(settings, info, network, frozen, *numbers, backbone_stats, "LWS")
 
 
 def scaled(network: Network, num_classes: int) -> Network:
@@ -113,18 +115,18 @@ def tau_norm(
     if sweep and not settings.data.validation:
         why = "there is no held-out part to choose tau on"
         raise FieldError("sweep", sweep, why, use={"data.validation": 0.1, "sweep": False})
-    network = phases.network(settings, info)
+    network = build.network(settings, info)
     trained = method_for(settings, info, network)
 
     def predict(variables, batch):
         features, kernel = _features_and_kernel(network, variables, batch)
         return Prediction(normalized_logits(features, kernel, tau))
 
-    first = phases.phase(settings, info, trained._replace(predict=predict), settings.num_experts)
+    first = build.phase(settings, info, trained._replace(predict=predict))
     if not sweep:
         return (first,)
     method = tau_sweep(network, info.num_classes)
-    return first, phases.passes(settings, info, method, name="tau", source="validation")
+    return first, build.passes(settings, info, method, name="tau", source="validation")
 
 
 def normalized_logits(features: jax.Array, kernel: jax.Array, tau: float) -> jax.Array:
@@ -179,10 +181,10 @@ def ncm(
         mean of all training features. Class means are of transformed features.
       distance: "l2", logits -|x - mean|^2; "cos", x . mean / D, as in the authors' code.
     """
-    network = phases.network(settings, info)
-    first = phases.phase(settings, info, method_for(settings, info, network), settings.num_experts)
+    network = build.network(settings, info)
+    first = build.phase(settings, info, method_for(settings, info, network))
     method = nearest_mean(network, info.class_counts, transform, distance)
-    return first, phases.passes(settings, info, method, name="means", times=2)
+    return first, build.passes(settings, info, method, name="means", times=2)
 
 
 def nearest_mean(network: Network, class_counts, transform: str, distance: str) -> Method:
@@ -232,37 +234,40 @@ def nearest_mean_logits(x: jax.Array, class_means: jax.Array, distance: str) -> 
     return -squared_distances(x, class_means)
 
 
-def _second(settings, extra_share, lr, weight_decay):
-    """The settings of phase two: plain cross-entropy on class-balanced batches."""
-    epochs = extra_share * settings.num_epochs
-    return dataclasses.replace(
+def _two_phases(settings, info, network, frozen, extra_share, lr, weight_decay, stats, name):
+    """The classifier of the config, then what is not frozen on class-balanced batches."""
+    epochs, counts = extra_share * settings.num_epochs, info.class_counts
+    second = dataclasses.replace(
         settings,
-        sampler={"name": "class_balanced"},
-        loss={"name": "cross_entropy"},
-        reweight={"name": "none"},
-        mixing={"name": "none"},
         num_epochs=epochs,
-        # of 30 epochs counted from 1, a tenth from the 10th and again from the 20th on
-        schedule=dict(
-            name="step",
-            lr=lr,
-            warmup_epochs=round(epochs / 6),
-            warmup_from=1 / 3,
-            drop_at=(9 / 30, 19 / 30),
-            drop_by=0.1,
-        ),
         optimizer=dataclasses.replace(settings.optimizer, weight_decay=weight_decay),
     )
-
-
-def _two_phases(settings, second, info, network, frozen, backbone_stats, name):
-    moving = ("backbone",) if backbone_stats == "moving" else ()
-    retrained = classifier(
-        network, objective(second, info.class_counts), frozen=frozen, moving=moving
+    schedule = functools.partial(
+        optim.step,
+        lr=lr,
+        warmup_epochs=round(epochs / 6),
+        warmup_from=1 / 3,
+        drop_at=(9 / 30, 19 / 30),  # of 30 epochs counted from 1, from the 10th and 20th on
+        drop_by=0.1,
     )
-    first = phases.phase(settings, info, method_for(settings, info), settings.num_experts)
-    begin = phases.start_from(*frozen)
-    return first, phases.phase(second, info, retrained, settings.num_experts, name, begin)
+    retrained = classifier(
+        network,
+        objective(cross_entropy(counts), reweighting.none(counts)),
+        frozen=frozen,
+        moving=("backbone",) if stats == "moving" else (),
+    )
+    return (
+        build.phase(settings, info, method_for(settings, info)),
+        build.phase(
+            second,
+            info,
+            retrained,
+            name=name,
+            begin=phases.start_from(*frozen),
+            sampler=sampling.class_balanced,
+            schedule=schedule,
+        ),
+    )
 
 
 def _features_and_kernel(network, variables, batch):

@@ -10,6 +10,7 @@ of its own tail image here.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Annotated
 
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ltjax import phases
+from ltjax import build, optim, phases
 from ltjax.axes import DATA, example_keys
 from ltjax.config.requires import requires_head
 from ltjax.data.sampling import among, each_class, instance_balanced
@@ -68,18 +69,25 @@ def recipe(
     last = dataclasses.replace(
         settings,
         num_epochs=extra_share * settings.num_epochs,
-        schedule={"name": "step", "lr": lr, "drop_at": ()},
         optimizer=dataclasses.replace(settings.optimizer, weight_decay=weight_decay),
     )
-    main, streams = samplers(largest, settings.batch_size, num_fused)
-    counts, experts = info.class_counts, settings.num_experts
+    schedule = functools.partial(optim.step, lr=lr, drop_at=())
+    main, streams = samplers(largest, num_fused)
+    counts = info.class_counts
     fusing = fused(network, counts, largest, num_fused, specific_above, generic_below)
     return (
-        phases.phase(settings, info, method_for(settings, info, network), experts),
-        phases.passes(settings, info, scoring(network, counts), name="scores"),
-        phases.phase(
-            last, info, fusing, experts, "fusion", phases.start_from_all, streams=streams
-        )._replace(sampler=main),
+        build.phase(settings, info, method_for(settings, info, network)),
+        build.passes(settings, info, scoring(network, counts), name="scores"),
+        build.phase(
+            last,
+            info,
+            fusing,
+            name="fusion",
+            begin=phases.start_from_all,
+            sampler=main,
+            streams=streams,
+            schedule=schedule,
+        ),
     )
 
 
@@ -91,8 +99,8 @@ def head_classes(class_counts: np.ndarray, share: float) -> np.ndarray:
 
 
 def samplers(
-    largest: np.ndarray, batch_size: int, num_fused: int
-) -> tuple[phases.Sampler, dict[str, phases.Sampler]]:
+    largest: np.ndarray, num_fused: int
+) -> tuple[build.Sampling, dict[str, build.Sampling]]:
     """What a step sees: head images, and the streams "tail" and "donor".
 
     N_t = batch_size / (2 (1 + N_a)) tail images make N_t (1 + N_a) features with what is fused of
@@ -101,25 +109,30 @@ def samplers(
     random, at least one of each class and at least N_t N_a; a multiple of N_t, so that devices that
     can share the tail images can share these.
     """
-    num_tail = batch_size // (2 * (1 + num_fused))
-    num_donors = num_tail * max(num_fused, math.ceil(len(largest) / num_tail))
+
+    def num_tail(batch_size):
+        return batch_size // (2 * (1 + num_fused))
 
     def rows_of(labels, head):
         return np.flatnonzero(np.isin(labels, largest) == head)
 
-    def shuffled(head, size):
-        def sampler(labels):
+    def shuffled(head, times):
+        def sampler(labels, batch_size, num_steps):
             rows = rows_of(labels, head)
-            return among(rows, instance_balanced(labels[rows], size, num_steps=0))
+            return among(
+                rows, instance_balanced(labels[rows], times * num_tail(batch_size), num_steps)
+            )
 
         return sampler
 
-    def donors(labels):
-        rows = rows_of(labels, head=True)
-        return among(rows, each_class(labels[rows], num_donors))
+    def donors(labels, batch_size, num_steps):
+        del num_steps
+        rows, tail = rows_of(labels, head=True), num_tail(batch_size)
+        number = tail * max(num_fused, math.ceil(len(largest) / tail))
+        return among(rows, each_class(labels[rows], number))
 
-    return shuffled(head=True, size=num_tail * (1 + num_fused)), {
-        "tail": shuffled(head=False, size=num_tail),
+    return shuffled(head=True, times=1 + num_fused), {
+        "tail": shuffled(head=False, times=1),
         "donor": donors,
     }
 

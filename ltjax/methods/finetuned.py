@@ -4,14 +4,21 @@ Zhang et al. (Bag of Tricks), AAAI 2021, section 3.4, who find that it helps aft
 """
 
 import dataclasses
+import functools
 from typing import Annotated
 
-from ltjax import phases
+from ltjax import build, optim, phases
+from ltjax.data import sampling
 from ltjax.limits import above, at_most, one_of
 from ltjax.methods.classifier import method_for
 
 # What a later phase may draw by: samplers that need no options.
-RESAMPLERS = ("instance_balanced", "class_balanced", "square_root", "progressively_balanced")
+RESAMPLERS = {
+    "instance_balanced": sampling.instance_balanced,
+    "class_balanced": sampling.class_balanced,
+    "square_root": sampling.square_root,
+    "progressively_balanced": sampling.progressively_balanced,
+}
 
 
 def recipe(
@@ -34,7 +41,7 @@ def recipe(
       lr: its learning rate, a tenth from the 8th and again from the 16th of 20 epochs on.
       sampler: its sampler, one of RESAMPLERS.
     """
-    first = phases.phase(settings, info, method_for(settings, info), settings.num_experts)
+    first = build.phase(settings, info, method_for(settings, info))
     return first, tuned(settings, info, extra_share, lr, sampler)
 
 
@@ -46,14 +53,17 @@ def tuned(
         settings,
         **settled(settings),
         num_epochs=extra_share * settings.num_epochs,
-        sampler={"name": sampler},
-        mixing={"name": "none"},
-        # of 20 epochs counted from 1, from the 8th and from the 16th on
-        schedule=dict(name="step", lr=lr, drop_at=(7 / 20, 15 / 20), drop_by=0.1),
     )
-    method = method_for(tuning, info)
-    return phases.phase(
-        tuning, info, method, settings.num_experts, "tune", phases.start_from("backbone", "head")
+    # of 20 epochs counted from 1, from the 8th and from the 16th on
+    schedule = functools.partial(optim.step, lr=lr, drop_at=(7 / 20, 15 / 20), drop_by=0.1)
+    return build.phase(
+        tuning,
+        info,
+        method_for(tuning, info, mixed=False),
+        name="tune",
+        begin=phases.start_from("backbone", "head"),
+        sampler=RESAMPLERS[sampler],
+        schedule=schedule,
     )
 
 

@@ -6,7 +6,7 @@ logits. Nothing then asks a single network to be right by itself, or to differ f
 
 import jax
 
-from ltjax import phases
+from ltjax import build, phases
 from ltjax.experts import best_over
 from ltjax.methods.classifier import method_for
 from ltjax.methods.parts.several_heads import mean_of_heads, several
@@ -29,8 +29,8 @@ def recipe(settings, info) -> tuple[phases.Phase, ...]:
     The ablation of independent experts. Lee et al., "Why M Heads are Better than One", 2015, call
     it training under an ensemble-aware loss.
     """
-    one = phases.network(settings, info)
+    one = build.network(settings, info)
     networks = several(one, settings.num_experts, best_over(settings.compute))
     method = method_for(settings, info, averaged(networks))
     method = method._replace(predict=mean_of_heads(networks))
-    return (phases.phase(settings, info, method, num_experts=1),)
+    return (build.phase(settings, info, method, num_experts=1),)

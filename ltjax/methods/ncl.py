@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jax.nn import log_softmax, softmax
 
-from ltjax import phases
+from ltjax import build, phases
 from ltjax.config.requires import requires_defaults
 from ltjax.errors import FieldError
 from ltjax.experts import best_over
@@ -48,10 +48,10 @@ def recipe(
     if num_hard > info.num_classes:
         why = f"it must be at most {info.num_classes}, the number of classes"
         raise FieldError("num_hard", num_hard, why)
-    networks = several(phases.network(settings, info), num_heads, best_over(settings.compute))
+    networks = several(build.network(settings, info), num_heads, best_over(settings.compute))
     loss = nested(info.class_counts, num_hard, factor, factor_hard)
     method = through(networks, loss, settings, info)
-    return (phases.phase(settings, info, method, settings.num_experts),)
+    return (build.phase(settings, info, method),)
 
 
 def nested(class_counts, num_hard: int, factor: float, factor_hard: float) -> HeadsLoss:

@@ -7,15 +7,17 @@ meta-embedding and the centroids are trained with the rest, on class-aware batch
 """
 
 import dataclasses
+import functools
 from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ltjax import phases
+from ltjax import build, optim, phases
 from ltjax.axes import DATA
 from ltjax.config.requires import requires_head
+from ltjax.data import sampling
 from ltjax.learner import LossOutput, Method, Variables
 from ltjax.limits import above, at_least, below
 from ltjax.losses.classification import nll
@@ -61,22 +63,23 @@ def recipe(
     second = dataclasses.replace(
         settings,
         num_epochs=(1 - first_share) * settings.num_epochs,
-        sampler={"name": "class_aware"},
-        loss={"name": "cross_entropy"},
-        reweight={"name": "none"},
-        mixing={"name": "none"},
-        schedule={"name": "step", "lr": lr, "drop_at": THIRDS, "drop_by": 0.1},
     )
     attending = attentive(network, zero_mask)
     method = with_centroid_loss(with_centroids(attending, info.num_classes), centroid_weight)
     rates = dict.fromkeys(("backbone", "pooling", "centroids"), feature_rate)
-    experts = settings.num_experts
     return (
-        phases.phase(first, info, method_for(first, info, network), experts),
-        phases.passes(
-            settings, info, gathering(network, attending, info.class_counts), "centroids"
+        build.phase(first, info, method_for(first, info, network)),
+        build.passes(settings, info, gathering(network, attending, info.class_counts), "centroids"),
+        build.phase(
+            second,
+            info,
+            method,
+            name="OLTR",
+            begin=at_class_means,
+            sampler=sampling.class_aware,
+            schedule=functools.partial(optim.step, lr=lr, drop_at=THIRDS, drop_by=0.1),
+            rates=rates,
         ),
-        phases.phase(second, info, method, experts, "OLTR", at_class_means, rates=rates),
     )
 
 

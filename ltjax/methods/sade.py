@@ -15,9 +15,10 @@ import numpy as np
 from jax import lax
 from jax.nn import softmax
 
-from ltjax import phases
+from ltjax import build, phases
+from ltjax.augmentation.augments import with_jitter
 from ltjax.config.requires import requires_defaults
-from ltjax.learner import LossOutput, Method, Prediction, Variables, learner
+from ltjax.learner import LossOutput, Method, Prediction, Variables
 from ltjax.limits import at_least, at_most, only_with
 from ltjax.methods.classifier import logits_with
 from ltjax.methods.parts.several_heads import (
@@ -30,7 +31,6 @@ from ltjax.methods.parts.several_heads import (
     through,
 )
 from ltjax.models import Network
-from ltjax.optim import sgd
 
 HEADS = "long tail", "balanced", "reversed tail"  # the world that each expects
 
@@ -54,7 +54,7 @@ def recipe(
       info: of the training set.
       tau: how much of the reversed prior the third head is trained with.
       reduced: branches three quarters as wide, as on CIFAR-100-LT; the authors take full width on
-        CIFAR-10-LT, as `ltjax.presets` does.
+        CIFAR-10-LT, as the table of methods does.
       aggregate: adapt the heads' weights to the test images, without their labels. The result is
         transductive: it is of this test set as a whole. Without it the heads count alike.
       passes: at most so many over the test images.
@@ -62,7 +62,7 @@ def recipe(
     network = branched(settings, info, len(HEADS), reduced)
     method = through(network, diverse(info.class_counts, tau), settings, info)
     method = method._replace(head_names=HEADS)
-    train = phases.phase(settings, info, method, settings.num_experts)
+    train = build.phase(settings, info, method)
     return (train, _aggregation(settings, info, network, passes)) if aggregate else (train,)
 
 
@@ -159,21 +159,23 @@ def similarity(weights: jax.Array, logits: jax.Array, other: jax.Array) -> jax.A
 
 def _aggregation(settings, info, network, passes):
     """The phase over the test images; rate, momentum and decay are those of the authors' code."""
-    settings = dataclasses.replace(settings, augment={"name": "jitter_grey_blur"})
     per_pass = phases.steps_per_epoch(info.num_test, settings)
-    in_order = phases.in_order(settings.batch_size)
     num_steps = passes * per_pass
     method = aggregating(network, num_steps, per_pass)
     method = method._replace(frozen=BRANCHED_GROUPS, head_names=HEADS)
-    optimizer = sgd(lambda step: 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    return phases.Phase(
+    optimizer = dataclasses.replace(
+        settings.optimizer, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
+    return build.phase(
+        dataclasses.replace(settings, optimizer=optimizer),
+        info,
+        method,
         name="aggregate",
-        learner=learner(phases.on_images(method, info, settings), optimizer, num_steps),
-        num_experts=settings.num_experts,
-        num_steps=num_steps,
-        batch_size=settings.batch_size,
-        sampler=in_order,
-        streams={"view": in_order},
         begin=phases.start_from(*BRANCHED_GROUPS),
+        sampler=build.in_order,
+        streams={"view": build.in_order},
+        schedule=lambda num_epochs, per_epoch: lambda step: 0.1,
+        augment=with_jitter,
+        num_steps=num_steps,
         source="test",
     )

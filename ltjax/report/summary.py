@@ -3,13 +3,15 @@
 import importlib.metadata
 import platform
 import statistics
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ltjax import __version__, runtime
-from ltjax.config.settings import Settings, as_dict, own_choices
+from ltjax.config.settings import Settings, as_dict
 from ltjax.data.datasets import Splits
 from ltjax.models import cost
 from ltjax.models.layers import described
@@ -25,6 +27,7 @@ def describe(
     results: dict[str, dict],
     seconds: float,
     rates: list[float],
+    options: Mapping[str, Any],
 ) -> dict:
     """All that is known of a finished run, as plain Python values.
 
@@ -35,15 +38,18 @@ def describe(
       results: of the last state, as ltjax.run.loop.Loop.evaluate gives them.
       seconds: of training: compiling, evaluating and saving on the way included.
       rates: images per second in training, summed over experts, one number a line of the log.
+      options: {field: value} beyond what the method's name stands for, ltjax.recipes.own_choices.
     """
     train = splits.manifest["train"]
     steps = sum(phase.num_steps for phase in recipe)
     return {
         "format": FORMAT,
         "title": (
-            f"{data_title(as_dict(settings))}: {_title(settings, recipe)}, seed {settings.seed}"
+            f"{data_title(as_dict(settings))}: {_title(settings, recipe, options)}, "
+            f"seed {settings.seed}"
         ),
         "config": as_dict(settings),
+        "options": dict(options),
         "adapted": _adapted(recipe),
         "data": {
             "rule": train["rule"],
@@ -74,19 +80,21 @@ def describe(
     }
 
 
-def headline(settings: Settings, splits: Splits, recipe: tuple[Phase, ...]) -> str:
-    """What is about to be trained, in three lines."""
+def headline(
+    settings: Settings, splits: Splits, recipe: tuple[Phase, ...], options: Mapping[str, Any]
+) -> str:
+    """What is about to be trained, in three lines; arguments as those of `describe`."""
     counts = splits.info.class_counts
     steps = sum(phase.num_steps for phase in recipe)
     return (
-        f"{_title(settings, recipe)} on {settings.data.name}: {counts.sum():,} images, "
+        f"{_title(settings, recipe, options)} on {settings.data.name}: {counts.sum():,} images, "
         f"{counts.max()} to {counts.min()} a class\n"
         f"{steps:,} steps of {settings.batch_size} images an expert on {runtime.device()}\n"
         f"convolutions: {described(settings.compute)}"
     )
 
 
-def _title(settings: Settings, recipe: tuple[Phase, ...]) -> str:
+def _title(settings, recipe, options):
     n, network = recipe[-1].num_experts, settings.network["name"]
     shared = " and ".join(settings.share.names())
     if n > 1:
@@ -94,9 +102,8 @@ def _title(settings: Settings, recipe: tuple[Phase, ...]) -> str:
     else:
         experts = "one expert" if settings.num_experts == 1 else f"{settings.num_experts} networks"
     adapted = ", adapted to the test images (without their labels)" if _adapted(recipe) else ""
-    own = own_choices(as_dict(settings))
-    options = ", ".join(f"{field}={value}" for field, value in own.items())
-    method = settings.method["name"] + (f" ({options})" if options else "")
+    said = ", ".join(f"{field}={value}" for field, value in options.items())
+    method = settings.method["name"] + (f" ({said})" if said else "")
     return f"{method}, {experts}, {network}{adapted}"
 
 

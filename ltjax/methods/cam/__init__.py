@@ -10,13 +10,15 @@ are drawn anew each time, maps are of images as they are, and the last state is 
 """
 
 import dataclasses
+import functools
 from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
-from ltjax import phases
+from ltjax import build, optim, phases
 from ltjax.axes import example_keys
+from ltjax.data import sampling
 from ltjax.errors import FieldError
 from ltjax.learner import LossOutput, Method, Variables
 from ltjax.limits import above, at_least, at_most, below, one_of
@@ -95,27 +97,33 @@ def _three_phases(settings, info, sampler, first_share, lr, at_most, box, drop_a
         num_epochs=first_share * settings.num_epochs,
         schedule=settings.schedule | {"drop_at": ()},
     )
-    is_progressive = sampler == "progressively_balanced"
     last = dataclasses.replace(
         settings,
         **settled(settings),
         num_epochs=(1 - first_share) * settings.num_epochs,
-        sampler={"name": sampler, **({"convention": "bag_of_tricks"} if is_progressive else {})},
-        schedule={"name": "step", "lr": lr, "drop_at": (drop_at,), "drop_by": 0.01},
     )
+    schedule = functools.partial(optim.step, lr=lr, drop_at=(drop_at,), drop_by=0.01)
+    draw = RESAMPLERS[sampler]
+    if draw is sampling.progressively_balanced:
+        draw = functools.partial(draw, convention="bag_of_tricks")
     shares = share_of_new(info.class_counts, at_most or None)
 
     def moving(method):
         return with_moved_foregrounds(method, network, info.num_train, shares, box)
 
-    def train(settings, *rest):
-        method = method_for(settings, info, network)
-        return phases.phase(settings, info, method, settings.num_experts, *rest)
-
     return (
-        train(first),
-        phases.passes(settings, info, mapping(network, info.num_train), name="maps"),
-        train(last, "CAM", phases.start_from_all, moving),
+        build.phase(first, info, method_for(first, info, network)),
+        build.passes(settings, info, mapping(network, info.num_train), name="maps"),
+        build.phase(
+            last,
+            info,
+            method_for(last, info, network),
+            name="CAM",
+            begin=phases.start_from_all,
+            around=moving,
+            sampler=draw,
+            schedule=schedule,
+        ),
     )
 
 
@@ -149,7 +157,7 @@ def with_moved_foregrounds(
     """Train a method on uint8 images of which some have their foreground moved.
 
     Args:
-      method: reads uint8 images, as phases.on_images makes it.
+      method: reads uint8 images, as build.on_images makes it.
       network: whose maps are remembered.
       num_images: N.
       shares: f64[C], of the examples of a class that are changed.

@@ -13,12 +13,13 @@ which makes it a head on its classes alone.
 """
 
 import dataclasses
+import functools
 from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import phases
+from ltjax import build, optim, phases
 from ltjax.config.requires import requires_defaults
 from ltjax.data import sampling, splits
 from ltjax.errors import FieldError
@@ -32,7 +33,6 @@ from ltjax.methods.lfme.student import student, taught_by
 from ltjax.methods.parts import requirements as needs
 from ltjax.methods.parts.passes import added, one_hot_if_any, written
 from ltjax.models import Network
-from ltjax.objective import objective
 
 
 @requires_defaults("mixing", because="gives every image a weight and teachers of its own")
@@ -61,48 +61,55 @@ def recipe(
       curriculum_on: "logits", as in the authors' code, or "loss", as in the paper (lessons.lesson).
     """
     _check(settings, info, extra_share)
-    network, parts = phases.network(settings, info), splits.subsets(info.class_counts)
+    network, parts = build.network(settings, info), splits.subsets(info.class_counts)
     held_out, size = info.num_validation > 0, info.num_train
 
     teaching = dataclasses.replace(
         settings,
         num_experts=len(parts) * settings.num_experts,
         num_epochs=extra_share * settings.num_epochs,
-        schedule={"name": "cosine", "lr": settings.schedule["lr"]},
     )
     teacher = classifier(network, lessons.among_own_part(parts))
-    first = phases.phase(teaching, info, teacher, teaching.num_experts, "teachers")
-    own = of_own_part(teaching, parts, first.num_steps)
-    first = first._replace(sampler=own, skip_evaluation=True)  # each knows its own part only
-
+    first = build.phase(
+        teaching,
+        info,
+        teacher,
+        name="teachers",
+        sampler=of_own_part(build.sampler_of(settings), parts),
+        schedule=functools.partial(optim.cosine, lr=settings.schedule["lr"]),
+        skip_evaluation=True,  # each knows its own part only
+    )
     judged = judging(network, parts, size, held_out=False)
-    passes = [phases.passes(teaching, info, judged, "confidence")]
+    passes = [build.passes(teaching, info, judged, "confidence")]
     if held_out:
         judged = judging(network, parts, size, held_out=True)
-        again = phases.passes(teaching, info, judged, "accuracy", source="validation")
-        passes.append(again._replace(begin=phases.start_from_all))
+        begin, source = phases.start_from_all, "validation"
+        passes.append(build.passes(teaching, info, judged, "accuracy", begin=begin, source=source))
 
-    learning = dataclasses.replace(settings, sampler={"name": "class_aware"})
-    lesson = lessons.lesson(
-        objective(learning, info.class_counts), parts, temperature, curriculum_on
-    )
+    objective = build.objective(settings, info.class_counts)
+    lesson = lessons.lesson(objective, parts, temperature, curriculum_on)
     over = best_over(settings.compute)
     epochs = settings.num_epochs, phases.steps_per_epoch(size, settings)
     taught = student(network, lesson, parts, size, epochs, alpha, held_out, over)
-    begin = taught_by(parts, info.class_counts, held_out)
-    last = phases.phase(learning, info, taught, settings.num_experts, "student", begin)
+    last = build.phase(
+        settings,
+        info,
+        taught,
+        name="student",
+        begin=taught_by(parts, info.class_counts, held_out),
+        sampler=sampling.class_aware,
+    )
     return first, *passes, last
 
 
-def of_own_part(settings, parts: np.ndarray, num_steps: int) -> phases.Sampler:
-    """The config's sampler on the images of a part for each teacher; all take as many steps."""
-    sampler = phases.sampler(settings, num_steps)
+def of_own_part(sampler: build.Sampling, parts: np.ndarray) -> build.Sampling:
+    """A sampler on the images of a part for each teacher; all take as many steps."""
 
-    def draw(labels):
+    def draw(labels, batch_size, num_steps):
         def within_part(part):
             rows = np.flatnonzero(part[labels])
             _, renumbered = np.unique(labels[rows], return_inverse=True)
-            return sampling.among(rows, sampler(renumbered))
+            return sampling.among(rows, sampler(renumbered, batch_size, num_steps))
 
         return sampling.of_each_expert([within_part(part) for part in parts])
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax.losses.classification import divergence, nll
-from ltjax.objective import Objective
+from ltjax.losses.objective import Objective
 
 
 def restricted(logits: jax.Array, label: jax.Array, parts: np.ndarray) -> jax.Array:

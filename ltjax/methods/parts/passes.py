@@ -1,4 +1,4 @@
-"""What methods remember of a pass over images, in which nothing is learnt (phases.passes)."""
+"""What methods remember of a pass over images, in which nothing is learnt (build.passes)."""
 
 import jax
 import jax.numpy as jnp

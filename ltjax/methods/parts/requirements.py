@@ -2,7 +2,7 @@
 
 import math
 
-from ltjax import phases
+from ltjax import build
 from ltjax.config.settings import Settings
 from ltjax.data.info import DataInfo
 from ltjax.errors import FieldError
@@ -16,7 +16,7 @@ def network_with_maps(settings: Settings, info: DataInfo) -> Network:
     Raises:
       FieldError: if it has no feature maps.
     """
-    found = phases.network(settings, info)
+    found = build.network(settings, info)
     _has(found.maps is not None, "feature maps to look at", settings)
     return found
 
@@ -27,7 +27,7 @@ def network_of_stages(settings: Settings, info: DataInfo) -> Network:
     Raises:
       FieldError: if its backbone is not a ltjax.models.stages.Staged.
     """
-    found = phases.network(settings, info)
+    found = build.network(settings, info)
     staged = found.modules is not None and isinstance(found.modules[0], Staged)
     _has(staged, "stages of blocks for branches to begin with", settings)
     return found

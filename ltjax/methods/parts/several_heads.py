@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax.config.choices import choose
+from ltjax import build
 from ltjax.experts import best_over, over_experts
 from ltjax.learner import Batch, Method, Prediction, Variables
 from ltjax.losses.classification import nll
-from ltjax.losses.mixing import MIXINGS, Mixing
+from ltjax.losses.mixing import Mixing
 from ltjax.methods.classifier import classifier, logits_with
 from ltjax.methods.parts import requirements as needs
 from ltjax.models import Network, branches
@@ -24,8 +24,8 @@ BRANCHED_GROUPS = ("backbone", "branches", "head")  # of the params of a branche
 
 OWN_LOSS = "has a loss of its own"  # why it takes no other, nor weights
 
-# As ltjax.objective.Objective, of the logits of all heads: (logits f32[K, B, C], label i32[B], key,
-# progress) -> (values f32[B], weights f32[B]).
+# As ltjax.losses.objective.Objective, of the logits of all heads: (logits f32[K, B, C],
+# label i32[B], key, progress) -> (values f32[B], weights f32[B]).
 HeadsObjective = Callable
 # One that needs neither key nor progress, and weighs no example: (logits, label) -> values f32[B].
 HeadsLoss = Callable[[jax.Array, jax.Array], jax.Array]
@@ -101,8 +101,7 @@ def through(network: Network, loss: HeadsLoss, settings, info) -> Method:
         values = loss(logits, label)
         return values, jnp.ones_like(values)
 
-    mixing = choose(MIXINGS, "mixing", **settings.mixing)(info.class_counts)
-    return many_headed(network, objective, mixing)
+    return many_headed(network, objective, build.mixing(settings, info))
 
 
 def shifted(by: np.ndarray, over_heads: Callable) -> HeadsLoss:

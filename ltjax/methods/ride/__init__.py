@@ -18,19 +18,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ltjax import phases
+from ltjax import build, optim, phases
 from ltjax.axes import DATA
-from ltjax.config.choices import choose
 from ltjax.config.requires import refuse_choices
+from ltjax.data import sampling
 from ltjax.errors import FieldError
 from ltjax.learner import Method, Variables
 from ltjax.limits import above, at_least, at_most, below, only_with
 from ltjax.losses.classification import divergence
-from ltjax.losses.mixing import MIXINGS
+from ltjax.losses.objective import Objective
 from ltjax.methods.parts.several_heads import BRANCHED_GROUPS, HeadsObjective, branched, many_headed
 from ltjax.methods.ride.routing import multiply_adds, routed
 from ltjax.models import Network, cost
-from ltjax.objective import Objective, objective
 
 Heads = Annotated[int, at_least(1), at_most(64)]
 
@@ -84,10 +83,9 @@ def recipe(
         because = "with distill=True has a teacher of whole images"
         refuse_choices(settings, "mixing", because=because)
     network = functools.partial(branched, settings, info, reduced=reduced)
-    base = objective(settings, info.class_counts)
+    base = build.objective(settings, info.class_counts)
     heads_objective = diverse(base, temperatures(info.class_counts, gamma), diversity, start)
-    mixing = choose(MIXINGS, "mixing", **settings.mixing)(info.class_counts)
-    train = functools.partial(phases.phase, settings, info, num_experts=settings.num_experts)
+    train = functools.partial(build.phase, settings, info)
 
     student = network(num_heads)
     if distill:
@@ -98,16 +96,23 @@ def recipe(
             train(taught, begin=with_teacher),
         )
     else:
-        first = (train(many_headed(student, heads_objective, mixing)),)
+        first = (train(many_headed(student, heads_objective, build.mixing(settings, info))),)
     if not routing:
         return first
     top_k = min(top_k, info.num_classes)
     to_count = functools.partial(branched, cost.countable(settings), info)
     counts = multiply_adds([to_count(k + 1, reduced) for k in range(num_heads)], info, top_k)
     method = routed(student, num_heads, top_k, counts)
-    second = _second(settings, info, routing_epochs, routing_lr)
-    begin = phases.start_from(*BRANCHED_GROUPS)
-    return *first, phases.phase(second, info, method, settings.num_experts, "routing", begin)
+    second = build.phase(
+        _second(settings, info, routing_epochs),
+        info,
+        method,
+        name="routing",
+        begin=phases.start_from(*BRANCHED_GROUPS),
+        sampler=sampling.class_cycle,
+        schedule=functools.partial(optim.cosine, lr=routing_lr, ahead=False),
+    )
+    return *first, second
 
 
 def temperatures(class_counts: np.ndarray, gamma: float) -> np.ndarray:
@@ -193,15 +198,13 @@ def with_teacher(state, previous):
     return state._replace(variables=state.variables._replace(memory=memory))
 
 
-def _second(settings, info, num_epochs, lr):
+def _second(settings, info, num_epochs):
     """The settings of the router's phase: batches four times as large, 512 in the authors' code."""
     larger = 4 * settings.batch_size
     return dataclasses.replace(
         settings,
         batch_size=larger if larger <= info.num_train else settings.batch_size,
-        sampler={"name": "class_cycle"},
         num_epochs=num_epochs,
-        schedule={"name": "cosine", "lr": lr, "ahead": False},
         optimizer=dataclasses.replace(
             settings.optimizer, momentum=0.9, nesterov=True, weight_decay=5e-4
         ),
