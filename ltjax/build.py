@@ -5,6 +5,7 @@ where a later phase has choices of its own: `phase(..., sampler=sampling.class_b
 """
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -27,6 +28,7 @@ from ltjax.losses.objective import Objective
 from ltjax.losses.objective import objective as minimised
 from ltjax.losses.reweighting import REWEIGHTINGS
 from ltjax.models import NETWORKS, Network
+from ltjax.models.heads import COSINE_SCALE
 from ltjax.phases import Begin, Phase, fresh, start_from, steps_per_epoch
 
 MOST_STEPS = 20_000_000  # of a phase; the compiled step holds a number for each
@@ -65,8 +67,10 @@ def objective(settings: Settings, class_counts: np.ndarray) -> Objective:
         why = "without re-weighting all weights are 1, so it does nothing; leave it out"
         raise FieldError("loss.divide_by", divide_by, why)
     before = cross_entropy(class_counts)
-    loss, weights = make_loss(class_counts), make_weights(class_counts)
-    return minimised(loss, weights, loss_start, weights_start, before)
+    # margins in cosines are scaled as the head scales these
+    has_scale = "scale" in inspect.signature(LOSSES[settings.loss["name"]]).parameters
+    loss = make_loss(class_counts, **({"scale": COSINE_SCALE} if has_scale else {}))
+    return minimised(loss, make_weights(class_counts), loss_start, weights_start, before)
 
 
 def sampler_of(settings: Settings) -> Sampling:

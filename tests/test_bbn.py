@@ -122,10 +122,10 @@ def test_each_pass_moves_the_trunks_statistics_and_its_own_branchs():
     _, out = compiled_step()(variables, batch, 0.5)
 
     def passes(variables, batch):
-        _, stats = branches.features(variables, batch["image"], bbn.BRANCHES[:1], train=True)
+        _, stats = branches.maps(variables, batch["image"], bbn.BRANCHES[:1], train=True)
         variables = variables._replace(stats=stats)
         image = batch["reversed"]["image"]
-        return stats, branches.features(variables, image, bbn.BRANCHES[1:], train=True)[1]
+        return stats, branches.maps(variables, image, bbn.BRANCHES[1:], train=True)[1]
 
     after_one, after_both = on_one_device(passes, 2)(variables, batch)
     toy.assert_trees_close(out.stats, after_both, atol=1e-6)
@@ -167,7 +167,7 @@ def _features_of_network(variables, branch, image):
     params, stats = both
     head = {"kernel": jnp.zeros((4, 4)), "bias": jnp.zeros(4)}
     whole = Variables(params | {"head": head}, stats)
-    return jax.jit(lambda v: small(4).apply(v, image, train=False)[0][1])(whole)
+    return jax.jit(lambda v: toy.outputs(small(4), v, image)[0][1])(whole)
 
 
 @pytest.mark.parametrize(

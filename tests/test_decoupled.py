@@ -19,11 +19,17 @@ from ltjax.recipes import functions_of
 def features_only(dim):
     """A network whose image is its features, with a linear head."""
 
-    def apply(variables, features, *args, **kwargs):
-        head = variables.params["head"]
-        return (features @ head["kernel"] + head["bias"], features), variables.stats
+    def maps(variables, features, train, frozen=()):
+        return features[:, None, None], variables.stats
 
-    return Network(None, apply)
+    def weights(variables):
+        return variables.params["head"]["kernel"], variables.params["head"]["bias"]
+
+    def head(variables, features):
+        kernel, bias = weights(variables)
+        return features @ kernel + bias
+
+    return Network(None, maps, head, weights)
 
 
 def test_tau_normalised_logits_are_the_authors(float64):
@@ -58,7 +64,7 @@ def test_scaled_logits_and_their_gradient_are_the_authors(
 
     def loss(scale):
         variables = Variables({"head": head, "scale": scale}, {})
-        (logits, _), _ = network.apply(variables, jnp.asarray(file[features]), train=True)
+        (logits, _), _ = toy.outputs(network, variables, jnp.asarray(file[features]), train=True)
         return nll(logits, jnp.asarray(file[targets])).mean(), logits
 
     (value, logits), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.asarray(file[scales]))
@@ -145,7 +151,7 @@ def test_means_are_gathered_in_two_exact_halves():
     memory = jax.tree.map(lambda x: x[0], state.variables.memory)
     variables = jax.tree.map(lambda x: x[0], state.variables)
     image = (train.image.astype(np.float32) / 255 - 0.306) / 0.375
-    (_, features), _ = network.apply(variables, image, train=False)
+    (_, features), _ = toy.outputs(network, variables, image)
     np.testing.assert_allclose(memory["mean"], features.mean(0), rtol=1e-4)
     expected = [features[train.label == c].mean(0) for c in range(4)]
     np.testing.assert_allclose(memory["class_means"], expected, rtol=1e-4, atol=1e-6)

@@ -67,7 +67,7 @@ def test_the_pass_finds_the_mean_softmax_of_each_class():
     variables, train = toy.numbers(state)[1], toy.splits().train
     variables = jax.tree.map(lambda x: x[0], variables)
     image = (train.image.astype(np.float32) / 255 - 0.306) / 0.375
-    (logits, _), _ = network.apply(variables, image, train=False)
+    (logits, _), _ = toy.outputs(network, variables, image)
     probs = np.asarray(jax.nn.softmax(logits))
     expected = [probs[train.label == c].mean(0) for c in range(4)]
     np.testing.assert_allclose(variables.memory["scores"], expected, rtol=1e-4, atol=1e-6)
@@ -120,7 +120,17 @@ def maps_only():
         head = {"kernel": 100 * jnp.eye(4), "bias": jnp.zeros(4)}
         return {"backbone": {}, "head": head}, {}
 
-    return Network(init, None, lambda variables, image: image)
+    def maps(variables, image, train, frozen=()):
+        return image, variables.stats
+
+    def weights(variables):
+        return variables.params["head"]["kernel"], variables.params["head"]["bias"]
+
+    def head(variables, features):
+        kernel, bias = weights(variables)
+        return features @ kernel + bias
+
+    return Network(init, maps, head, weights)
 
 
 def test_what_is_fused_has_the_label_of_its_own_tail_image():

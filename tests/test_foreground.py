@@ -40,16 +40,17 @@ def test_a_class_map_averages_to_the_logit():
 
     @jax.jit
     def evaluate(variables):
-        return network.apply(variables, image, train=False)[0], network.maps(variables, image)
+        maps, _ = network.maps(variables, image, train=False)
+        return toy.outputs(network, variables, image)[0], maps
 
     (logits, features), maps = evaluate(variables)
-    head = variables.params["head"]
+    kernel, bias = network.weights(variables)
     assert maps.shape == (6, 4, 4, 8)  # one stride of 2
     np.testing.assert_allclose(maps.mean((1, 2)), features, rtol=1e-6)
-    sums = np.einsum("bhwd,dc->bchw", maps, head["kernel"])
-    np.testing.assert_allclose(sums.mean((2, 3)) + head["bias"], logits, rtol=1e-4)
+    sums = np.einsum("bhwd,dc->bchw", maps, kernel)
+    np.testing.assert_allclose(sums.mean((2, 3)) + bias, logits, rtol=1e-4)
     label = jnp.array([0, 1, 2, 3, 0, 1])
-    found = jax.vmap(fg.class_map)(maps, head["kernel"].T[label])
+    found = jax.vmap(fg.class_map)(maps, kernel.T[label])
     for i, of in enumerate(label):
         share = (sums[i, of] - sums[i, of].min()) / np.ptp(sums[i, of])
         assert np.abs(255 * share - found[i] - 0.5).max() < 0.501  # rounded down

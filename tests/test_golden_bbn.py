@@ -18,6 +18,7 @@ from ltjax.data.splits import long_tailed_counts
 from ltjax.learner import Variables
 from ltjax.losses import classification as losses
 from ltjax.methods import bbn
+from ltjax.methods.parts.features import pooled
 from ltjax.models import classifier_network
 from ltjax.models.bbn import Bilateral, bilateral
 from ltjax.models.heads import Linear
@@ -66,8 +67,8 @@ def test_features_and_predictions_are_the_authors():
     batch = {"image": images(file, "a")}
 
     def evaluate(variables):
-        features, _ = net.features(variables, batch["image"], bbn.BRANCHES, train=False)
-        return features, trained(net).predict(variables, batch).logits
+        maps, _ = net.maps(variables, batch["image"], bbn.BRANCHES, train=False)
+        return [pooled(own) for own in maps], trained(net).predict(variables, batch).logits
 
     (conventional, rebalancing), logits = on_one_device(evaluate, 1)(variables)
     close(conventional, file["eval/feature_cb_a"], atol=1e-5)
@@ -89,12 +90,12 @@ def test_both_passes_their_gradients_and_statistics_are_the_authors():
         def loss(params, add_to_features, add_to_logits):
             seen = []
 
-            def logits(variables, features):
-                out = net.logits(variables, features + add_to_features) + add_to_logits
+            def head(variables, features):
+                out = net.head(variables, features + add_to_features) + add_to_logits
                 seen.extend((features, out))
                 return out
 
-            method = trained(net._replace(logits=logits))
+            method = trained(net._replace(head=head))
             out = method.loss(variables._replace(params=params), batch, jax.random.key(0), progress)
             return out.values.mean(), (out, seen)
 
@@ -149,10 +150,10 @@ def test_the_mixed_loss_and_its_gradient_are_the_authors():
     file = golden("bbn_mixed_loss")
     stub = Bilateral(
         init=None,
-        features=lambda variables, image, names, train: ([image], {}),
-        logits=lambda variables, features: variables.params["logits"],
+        maps=lambda variables, image, names, train: ([image], {}),
+        head=lambda variables, features: variables.params["logits"],
     )
-    nothing = jnp.zeros((16, 0))
+    nothing = jnp.zeros((16, 1, 1, 0))
     batch = {"image": nothing, "label": jnp.asarray(file["label_a"])}
     batch["reversed"] = {"image": nothing, "label": jnp.asarray(file["label_b"])}
 

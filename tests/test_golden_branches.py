@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy
 from conftest import by_formula, golden, uniform
 from test_golden_resnet32 import on_one_device
 
@@ -76,8 +77,8 @@ def outputs_of_resnet32():
     network, variables, image, _, _ = resnet32()
 
     def everything(variables):
-        evaluated, same = network.apply(variables, image, train=False)
-        trained, stats = network.apply(variables, image, train=True)
+        evaluated, same = toy.outputs(network, variables, image)
+        trained, stats = toy.outputs(network, variables, image, train=True)
         return evaluated, same, trained, stats
 
     return on_one_device(everything, 1)(variables)
@@ -116,8 +117,8 @@ def test_resnet10_with_three_heads_is_the_authors():
     assert cost.parameters(variables.params) == file["num_params"]
 
     def everything(variables):
-        evaluated, _ = network.apply(variables, image, train=False)
-        return evaluated, network.apply(variables, image, train=True)[0][0]
+        evaluated, _ = toy.outputs(network, variables, image)
+        return evaluated, toy.outputs(network, variables, image, train=True)[0][0]
 
     (logits, features), trained = on_one_device(everything, 1)(variables)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=5e-5)
@@ -144,7 +145,7 @@ def test_branched_networks_cost_what_the_authors_do(of):
     variables = Variables(*jax.eval_shape(network.init, jax.random.key(0), image))
 
     def predict(variables, image):
-        return network.apply(variables, image, train=False)
+        return toy.outputs(network, variables, image)
 
     found = cost.parameters(variables.params), cost.multiply_adds(predict, variables, image)
     assert found == COSTS[of]

@@ -1,5 +1,7 @@
 """Feature space augmentation's maps and fusion against an unofficial implementation, in float64."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from conftest import by_formula, golden, uniform
 from test_golden_resnet32 import network, on_one_device, ours
 
 from ltjax.methods.feature_augmentation import class_map, fuse
+from ltjax.methods.parts.features import pooled
 
 
 def theirs(file):
@@ -22,12 +25,14 @@ def theirs(file):
 def test_maps_fused_features_and_their_logits_are_those_of_the_unofficial_code():
     file = golden("fsa_cam_fusion")
     variables, image = theirs(file)
-    net, head = network("c10_fc"), variables.params["head"]
+    net = network("c10_fc")
 
     def logits(maps):
-        return maps.mean((1, 2)) @ head["kernel"] + head["bias"]
+        return net.head(variables, pooled(maps))
 
-    maps = on_one_device(net.maps, 2)(variables, image)
+    evaluated = functools.partial(net.maps, train=False)
+    maps, _ = on_one_device(evaluated, 2)(variables, image)
+    kernel, _ = net.weights(variables)
 
     def close(found, expected):  # stored in float32; measured: below 1e-6 of the largest
         atol = 2e-6 * np.abs(expected).max()
@@ -35,7 +40,7 @@ def test_maps_fused_features_and_their_logits_are_those_of_the_unofficial_code()
 
     close(logits(maps), file["logits"])
     close(maps, file["feature_map"].transpose(0, 2, 3, 1))
-    cam = jax.vmap(class_map)(maps, head["kernel"].T[file["target"]])
+    cam = jax.vmap(class_map)(maps, kernel.T[file["target"]])
     np.testing.assert_allclose(cam, file["cam"], atol=1e-5)
 
     specific = jnp.where(cam[0, ..., None] > file["ts"], maps[0], 0)

@@ -121,11 +121,11 @@ def test_disagreement_on_all_classes_is_the_authors(float64):
 def shown():
     """A trained network whose image [B, K, C] is its heads' logits."""
 
-    def apply(variables, image, train, *args):
+    def maps(variables, image, train, frozen=()):
         logits = jnp.moveaxis(image, 1, 0)
-        return (logits, logits), variables.stats
+        return logits[:, :, None, None], variables.stats  # of one place
 
-    return Network(lambda key, image: ({}, {}), apply)
+    return Network(lambda key, image: ({}, {}), maps, lambda variables, logits: logits)
 
 
 def test_weights_of_heads_at_test_time_are_the_authors(float64):

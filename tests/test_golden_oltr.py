@@ -16,6 +16,7 @@ from test_golden_resnet32 import on_one_device
 from ltjax.learner import Variables
 from ltjax.losses.classification import nll
 from ltjax.methods import oltr
+from ltjax.methods.parts.features import pooled
 from ltjax.models import NETWORKS
 from ltjax.models.oltr import MetaEmbedding, ModulatedAttention, SquashedCosine, squared_distances
 
@@ -202,13 +203,13 @@ def test_both_networks_of_imagenet_are_the_authors():
     assert count == expected
 
     def everything(variables):
-        (_, plain), _ = first.apply(variables, image, train=False)
-        (logits, features), _ = second.apply(variables, image, train=False)
-        (_, trained), _ = second.apply(variables, image, train=True)
-        attended = ModulatedAttention().apply(
-            {"params": variables.params["pooling"]["attention"]}, first.maps(variables, image)
-        )
-        return plain, logits, features, trained, attended[1]
+        maps, _ = first.maps(variables, image, train=False)
+        features = oltr.attended(variables, maps)
+        trained, _ = second.maps(variables, image, train=True)
+        of_attention = {"params": variables.params["pooling"]["attention"]}
+        weight = ModulatedAttention().apply(of_attention, maps)[1]
+        logits = second.head(variables, features)
+        return pooled(maps), logits, features, oltr.attended(variables, trained), weight
 
     plain, logits, features, trained, weight = on_one_device(everything, 1)(variables)
     atol = functools.partial(np.testing.assert_allclose, rtol=0, atol=2e-5)  # the notes: 3e-4

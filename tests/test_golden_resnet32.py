@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import toy
 from conftest import golden
 
 from ltjax import mesh
@@ -115,15 +116,15 @@ def test_logits_statistics_and_gradients_are_the_authors(variant):
     net = network(variant)
 
     def objective(params, stats):
-        outputs, stats = net.apply(Variables(params, stats), images[0], train=True)
+        outputs, stats = toy.outputs(net, Variables(params, stats), images[0], train=True)
         return nll(outputs[0], labels[0]).mean(), (outputs, stats)
 
     def everything(variables):
-        evaluated, _ = net.apply(variables, images[0], train=False)
+        evaluated, _ = toy.outputs(net, variables, images[0])
         (loss, (trained, stats)), grads = jax.value_and_grad(objective, has_aux=True)(
             *variables[:2]
         )
-        (after, _), _ = net.apply(Variables(variables.params, stats), images[0], train=False)
+        (after, _), _ = toy.outputs(net, Variables(variables.params, stats), images[0])
         return evaluated, trained, loss, stats, grads, after
 
     (logits, features), (train_logits, train_features), loss, stats, grads, after = on_one_device(
@@ -163,7 +164,9 @@ def test_three_sgd_steps_are_the_authors(variant):
 
     def step(variables, opt_state, lr, image, label):
         def objective(params):
-            (logits, _), stats = net.apply(Variables(params, variables.stats), image, train=True)
+            (logits, _), stats = toy.outputs(
+                net, Variables(params, variables.stats), image, train=True
+            )
             return loss_of(logits, label).mean(), stats
 
         optimizer = sgd(lambda _: lr, momentum=0.9, nesterov=False, weight_decay=2e-4)
@@ -173,7 +176,7 @@ def test_three_sgd_steps_are_the_authors(variant):
 
     step, evaluate = (
         on_one_device(step, 5),
-        jax.jit(lambda v, x: net.apply(v, x, train=False)[0][0]),
+        jax.jit(lambda v, x: toy.outputs(net, v, x)[0][0]),
     )
     for prefix, lr in (("", 0.1), ("gentle/", 0.002)):
         variables, losses = start(variant)[0], []

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy
 from conftest import golden
 from test_golden_branches import resnet32
 from test_golden_resnet32 import on_one_device, worst
@@ -124,10 +125,10 @@ def test_distillation_is_the_authors(epoch):
 def given(name):
     """A network whose params are its logits."""
 
-    def apply(variables, *args, **kwargs):
-        return (variables.params[name], None), variables.stats
+    def maps(variables, image, train, frozen=()):
+        return image[:, None, None], variables.stats
 
-    return Network(None, apply)
+    return Network(None, maps, lambda variables, features: variables.params[name])
 
 
 def test_one_head_without_diversity_is_ldam_drw():
@@ -199,7 +200,7 @@ def test_the_router_is_the_authors():
             step = method.loss(variables._replace(params=params), batch, KEY, 0.0)
             return step.values.mean(), step.stats
 
-        (logits, features), _ = network.apply(variables, image, train=False)
+        (logits, features), _ = toy.outputs(network, variables, image)
         gates = router.gates(variables.params["router"], features[:-1], logits[:-1], top_k)
         trained = jax.value_and_grad(mean, has_aux=True)(variables.params["router"])
         return (

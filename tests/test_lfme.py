@@ -157,7 +157,7 @@ def test_confidences_are_those_of_the_teacher_of_the_images_own_part(taught):
         expected = np.zeros(75)
         for i, part in enumerate(PARTS):
             variables = jax.tree.map(lambda x, e=3 * student + i: x[e], judged)
-            (logits, _), _ = network.apply(variables, image, train=False)
+            (logits, _), _ = toy.outputs(network, variables, image)
             own, of = part[labels], np.flatnonzero(part)
             probs = jax.nn.softmax(logits[:, of])
             expected[own] = np.asarray(probs)[own, np.searchsorted(of, labels[own])]

@@ -249,4 +249,4 @@ def test_more_steps_than_can_be_counted_are_refused():
     with pytest.raises(
         FieldError, match=r"config\.num_epochs is 1000000000\.0; .* at most 4,000,000,"
     ):
-        METHODS["classifier"](settings, toy.info())
+        METHODS["classifier"].recipe(settings, toy.info())

@@ -38,7 +38,8 @@ def test_each_phase_begins_with_what_the_one_before_has_learnt():
     network = oltr.attentive(toy.NETWORKS["tiny"](4))
     train = toy.splits().train
     image = (train.image.astype(np.float32) / 255 - 0.306) / 0.375  # as they are, not augmented
-    (_, features), _ = jax.jit(lambda own: network.apply(own, image, train=False))(one)
+    maps, _ = jax.jit(lambda own: network.maps(own, image, train=False))(one)
+    features = jax.jit(oltr.attended)(one, maps)
     means = [features[train.label == c].mean(0) for c in range(4)]
     params = jax.device_get(last.variables.params)
     np.testing.assert_allclose(params["centroids"][0], means, rtol=1e-4, atol=1e-6)
@@ -48,7 +49,7 @@ def test_each_phase_begins_with_what_the_one_before_has_learnt():
     toy.assert_trees_equal(params["pooling"], drawn)
     # what was gathered is no memory of the last phase, and predictions were those of the first
     assert not jax.tree.leaves(last.variables.memory)
-    (logits, _), _ = jax.jit(lambda own: toy.NETWORKS["tiny"](4).apply(own, image, False))(one)
+    (logits, _), _ = jax.jit(lambda own: toy.outputs(toy.NETWORKS["tiny"](4), own, image))(one)
     batch = {"image": jnp.asarray(train.image)}
     found = jax.jit(second.learner.method.predict)(one, batch).logits
     np.testing.assert_allclose(found, logits, atol=1e-5)
@@ -77,8 +78,9 @@ def test_logits_move_features_through_the_nearest_distance_but_never_centroids()
     params = params | {"centroids": jnp.asarray(RNG.normal(size=(4, 32)), jnp.float32)}
 
     def one_logit(params):
-        (logits, _), _ = network.apply(Variables(params, stats), image, train=False)
-        return logits[:, 0].sum()
+        variables = Variables(params, stats)
+        maps, _ = network.maps(variables, image, train=False)
+        return network.head(variables, oltr.attended(variables, maps))[:, 0].sum()
 
     grads = jax.jit(jax.grad(one_logit))(params)
     assert not grads.pop("centroids").any()
@@ -139,13 +141,10 @@ def test_what_cannot_work_is_refused(fields, options, words):
         recipe(settings=settings, **options)
 
 
-def test_a_network_without_maps_is_refused(monkeypatch):
-    def without_maps(*args):
-        return toy.network(*args)._replace(maps=None)
-
-    monkeypatch.setitem(toy.NETWORKS, "without_maps", without_maps)
+def test_a_network_without_weights_of_classes_is_refused(monkeypatch):
+    monkeypatch.setitem(toy.NETWORKS, "whole", toy.whole)
     with pytest.raises(UserError, match="resnet32"):
-        recipe("without_maps")
+        recipe("whole")
 
 
 def test_the_open_set_f_measure_counts_what_is_unknown():

@@ -42,7 +42,7 @@ def test_each_network_of_joint_ones_is_reported(joint, tmp_path):
     for k, found in enumerate(result["heads"]):
         own = jax.tree.map(lambda x, k=k: x[k], variables)
         own = Variables(own["params"], own["stats"])
-        (one, _), _ = NETWORKS["tiny"](4).apply(own, image.astype(np.float32), train=False)
+        (one, _), _ = toy.outputs(NETWORKS["tiny"](4), own, image.astype(np.float32))
         assert found["accuracy"] == pytest.approx((one.argmax(-1) == test.label).mean())
         logits.append(one)
     together = (np.mean(logits, axis=0).argmax(-1) == test.label).mean()
@@ -138,7 +138,7 @@ def test_products_with_zeros_of_stacked_networks_are_not_counted(joint):
     variables = Variables(*jax.eval_shape(network.init, jax.random.key(0), image))
 
     def predict(variables, image):
-        return network.apply(variables, image, train=False)
+        return toy.outputs(network, variables, image)
 
     of_one = cost.multiply_adds(predict, variables, image)
     assert report["cost"]["multiply_adds"] == 3 * of_one

@@ -8,6 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+import toy
 from conftest import ROOT
 
 from ltjax import kernels, runtime
@@ -155,5 +156,5 @@ def test_the_torch_loop_trains_the_same_network():
         theirs.head.weight.copy_(torch.from_numpy(np.array(params["head"]["kernel"]).T))
         theirs.head.bias.copy_(torch.from_numpy(np.array(params["head"]["bias"])))
         expected = theirs(torch.from_numpy(image).permute(0, 3, 1, 2)).numpy()
-    (logits, _), _ = network.apply(Variables(params, stats), image, train=False)
+    (logits, _), _ = toy.outputs(network, Variables(params, stats), image)
     np.testing.assert_allclose(logits, expected, atol=1e-4)

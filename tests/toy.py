@@ -18,6 +18,7 @@ from ltjax.evaluation.evaluate import evaluator
 from ltjax.experts import seeded_keys, stack
 from ltjax.learner import learner
 from ltjax.methods.classifier import classifier
+from ltjax.methods.parts.features import pooled
 from ltjax.models import NETWORKS, classifier_network
 from ltjax.models.heads import HEADS
 from ltjax.models.resnet_cifar import CifarResNet
@@ -61,11 +62,18 @@ def tiny(num_classes, form="winograd", *, head: str = "linear"):
 
 def whole(num_classes, form="winograd", *, head: str = "linear"):
     """The first, where nothing is known of its parts."""
-    return network(num_classes, form, head=head)._replace(modules=None, maps=None)
+    return network(num_classes, form, head=head)._replace(weights=None, split=None)
 
 
 NAMES = {"toy": network, "tiny": tiny}  # of networks for tests
 NETWORKS |= NAMES
+
+
+def outputs(network, variables, image, train=False):
+    """((logits, features), stats) of a network whose features are the means of its maps."""
+    maps, stats = network.maps(variables, image, train)
+    features = pooled(maps)
+    return (network.head(variables, features), features), stats
 
 
 def images(counts, seed=0):

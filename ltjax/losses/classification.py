@@ -19,8 +19,6 @@ from jax.nn import log_softmax, softplus
 from ltjax.config.requires import requires_head
 from ltjax.limits import above, at_least, at_most, below, one_of
 
-COSINE_SCALE = 30.0  # of cosines as logits: LDAM (Cao et al. 2019) and RIDE (Wang et al. 2021)
-
 Loss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
@@ -152,7 +150,7 @@ def focal_softmax(class_counts: np.ndarray, *, gamma: Annotated[float, at_least(
 @requires_head("cosine", because="the margins of loss 'ldam' are in cosines")
 def ldam(
     class_counts: np.ndarray,
-    scale: float = COSINE_SCALE,
+    scale: float,
     *,
     max_margin: Annotated[float, at_least(0)] = 0.5,
 ) -> Loss:

@@ -92,14 +92,14 @@ def remix_share(share: jax.Array, ratio: jax.Array, kappa: float, tau: float) ->
 MIXINGS = {"none": none, "mixup": mixup, "manifold_mixup": manifold_mixup, "remix": remix}
 
 
-def blend(mix: Mix, x: jax.Array) -> jax.Array:
-    """share x_i + (1 - share) x_j for x f32[B, ...] of each example i and its partner j."""
-    return (mix.share * x + (1 - mix.share) * partners(x, mix.partner)).astype(x.dtype)
+def blend(mix: Mix, x: jax.Array, axis: int = 0) -> jax.Array:
+    """share x_i + (1 - share) x_j of each example i and its partner j, which lie along `axis`."""
+    return (mix.share * x + (1 - mix.share) * partners(x, mix.partner, axis)).astype(x.dtype)
 
 
-def partners(x: jax.Array, partner: jax.Array) -> jax.Array:
-    """x [B, ...] of each example's partner; the batch is shared by the devices of 'data'."""
-    return lax.all_gather(x, DATA, tiled=True)[partner]
+def partners(x: jax.Array, partner: jax.Array, axis: int = 0) -> jax.Array:
+    """x of each example's partner; the batch, along `axis`, is shared by the devices of 'data'."""
+    return lax.all_gather(x, DATA, axis=axis, tiled=True).take(partner, axis, mode="clip")
 
 
 def of_both_labels(mix: Mix, objective: Objective) -> Objective:

@@ -19,6 +19,7 @@ from ltjax.data import sampling
 from ltjax.learner import LossOutput, Method, Prediction, Variables
 from ltjax.losses.objective import Objective
 from ltjax.methods.parts import requirements as needs
+from ltjax.methods.parts.features import pooled
 from ltjax.models.bbn import Bilateral, bilateral
 
 BRANCHES = CONVENTIONAL, REBALANCING = "conventional", "rebalancing"
@@ -67,7 +68,7 @@ def bbn(network: Bilateral, objective: Objective, alpha: Callable) -> Method:
 
     def mixed(variables, conventional, rebalancing, alpha):
         both = [alpha * conventional, (1 - alpha) * rebalancing]
-        return network.logits(variables, 2 * jnp.concatenate(both, -1))
+        return network.head(variables, 2 * jnp.concatenate(both, -1))
 
     def init(key, batch):
         return Variables(*network.init(key, batch["image"]))
@@ -75,10 +76,12 @@ def bbn(network: Bilateral, objective: Objective, alpha: Callable) -> Method:
     def loss(variables, batch, key, progress):
         a, other = alpha(progress), batch["reversed"]
         # Each pass normalises by its own batch. The trunk's running statistics move in both.
-        (f_c,), stats = network.features(variables, batch["image"], (CONVENTIONAL,), train=True)
+        (conventional,), stats = network.maps(
+            variables, batch["image"], (CONVENTIONAL,), train=True
+        )
         moved = variables._replace(stats=stats)
-        (f_r,), stats = network.features(moved, other["image"], (REBALANCING,), train=True)
-        logits = mixed(variables, f_c, f_r, a)
+        (rebalancing,), stats = network.maps(moved, other["image"], (REBALANCING,), train=True)
+        logits = mixed(variables, pooled(conventional), pooled(rebalancing), a)
 
         keys, labels = jax.random.split(key), (batch["label"], other["label"])
         own, tail = (
@@ -90,7 +93,8 @@ def bbn(network: Bilateral, objective: Objective, alpha: Callable) -> Method:
         return LossOutput(values, jnp.ones_like(values), stats, variables.memory, metrics)
 
     def of_both(variables, batch):
-        return network.features(variables, batch["image"], BRANCHES, train=False)[0]
+        maps, _ = network.maps(variables, batch["image"], BRANCHES, train=False)
+        return [pooled(own) for own in maps]
 
     def predict(variables, batch):
         features = of_both(variables, batch)

@@ -12,6 +12,7 @@ from ltjax.limits import at_least
 from ltjax.losses.classification import log_prior
 from ltjax.losses.mixing import Mixing, blend, of_both_labels
 from ltjax.losses.objective import Objective
+from ltjax.methods.parts.features import logits_of, pooled
 from ltjax.models import Network
 
 
@@ -38,16 +39,16 @@ def classifier(
 
     def loss(variables, batch, key, progress):
         mix_key, key = jax.random.split(key)
-        image, label, between = batch["image"], batch["label"], None
-        objective_here = objective
-        if mixing:
-            mix = mixing.draw(mix_key, label)
-            objective_here = of_both_labels(mix, objective)
-            if mixing.of == "image":
-                image = blend(mix, image)
-            else:
-                between = lambda features: blend(mix, features)  # noqa: E731
-        (logits, _), stats = network.apply(variables, image, True, still, between)
+        image, label = batch["image"], batch["label"]
+        mix = mixing.draw(mix_key, label) if mixing else None
+        objective_here = of_both_labels(mix, objective) if mixing else objective
+        if mixing and mixing.of == "image":
+            image = blend(mix, image)
+        maps, stats = network.maps(variables, image, train=True, frozen=still)
+        features = pooled(maps)  # [B, D], or [K, B, D] of K heads
+        if mixing and mixing.of == "features":
+            features = blend(mix, features, axis=-2)
+        logits = network.head(variables, features)
         values, weights = objective_here(logits, label, key, progress)
         right = (logits.argmax(-1) == label).astype(values.dtype)
         return LossOutput(values, weights, stats, variables.memory, {"accuracy": right})
@@ -59,8 +60,7 @@ def logits_with(network: Network) -> Callable[[Variables, Batch], jax.Array]:
     """(variables, batch) -> logits f32[B, C]; f32[K, B, C] of a network with several heads."""
 
     def logits(variables, batch):
-        (found, _), _ = network.apply(variables, batch["image"], train=False)
-        return found
+        return logits_of(network, variables, batch["image"])
 
     return logits
 

@@ -23,6 +23,7 @@ from ltjax.losses import reweighting
 from ltjax.losses.classification import cross_entropy
 from ltjax.losses.objective import objective
 from ltjax.methods.classifier import classifier, method_for
+from ltjax.methods.parts.features import features_of
 from ltjax.methods.parts.passes import one_hot_if_any, remembering
 from ltjax.models import Network
 from ltjax.models.oltr import squared_distances
@@ -86,11 +87,10 @@ def scaled(network: Network, num_classes: int) -> Network:
         params, stats = network.init(key, image)
         return params | {"scale": jnp.ones(num_classes)}, stats
 
-    def apply(variables, *args, **kwargs):
-        (logits, features), stats = network.apply(variables, *args, **kwargs)
-        return (logits * variables.params["scale"], features), stats
+    def head(variables, features):
+        return network.head(variables, features) * variables.params["scale"]
 
-    return Network(init, apply)
+    return Network(init, network.maps, head)
 
 
 @requires_head("linear", because="tau-normalisation is of the weights of a linear head")
@@ -192,8 +192,7 @@ def nearest_mean(network: Network, class_counts, transform: str, distance: str) 
     num_images, num_classes = sum(class_counts), len(class_counts)
 
     def features(variables, batch):
-        (_, x), _ = network.apply(variables, batch["image"], train=False)
-        return x
+        return features_of(network, variables, batch["image"])
 
     def init(key, batch):
         variables = Variables(*network.init(key, batch["image"]))
@@ -271,5 +270,5 @@ def _two_phases(settings, info, network, frozen, extra_share, lr, weight_decay, 
 
 
 def _features_and_kernel(network, variables, batch):
-    (_, features), _ = network.apply(variables, batch["image"], train=False)
-    return features, variables.params["head"]["kernel"]
+    kernel, _ = network.weights(variables)
+    return features_of(network, variables, batch["image"]), kernel

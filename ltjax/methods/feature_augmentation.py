@@ -29,6 +29,7 @@ from ltjax.limits import above, at_least, at_most, below
 from ltjax.losses.classification import nll
 from ltjax.methods.classifier import method_for, predict_with
 from ltjax.methods.parts import requirements as needs
+from ltjax.methods.parts.features import logits_of, pooled
 from ltjax.methods.parts.passes import one_hot_if_any, remembering
 from ltjax.models import Network
 from ltjax.models.conv_plain import wide
@@ -143,7 +144,7 @@ def scoring(network: Network, class_counts: np.ndarray) -> Method:
 
     def loss(variables, batch, key, progress):
         del key, progress
-        (logits, _), _ = network.apply(variables, batch["image"], train=False)
+        logits = logits_of(network, variables, batch["image"])
         own = one_hot_if_any(batch, num_classes) / np.maximum(class_counts, 1)  # [B, C]
         return remembering(variables, {"scores": own.T @ jax.nn.softmax(logits)})
 
@@ -178,11 +179,12 @@ def fused(
         streams = batch["tail"], batch["donor"], batch
         ends = np.cumsum([len(stream["label"]) for stream in streams])[:-1]
         image = jnp.concatenate([stream["image"] for stream in streams])
-        tail, donor, head = jnp.split(wide(network.maps(variables, image)), ends)
-        label, linear = batch["tail"]["label"], variables.params["head"]
+        maps, _ = network.maps(variables, image, train=False)
+        tail, donor, head = jnp.split(wide(maps), ends)
+        label, (kernel, _) = batch["tail"]["label"], network.weights(variables)
 
         def part(where, maps, label):  # of maps [B, h, w, D], by the map of the own class
-            weights = lax.stop_gradient(linear["kernel"]).T[label]
+            weights = lax.stop_gradient(kernel).T[label]
             return jnp.where(where(jax.vmap(class_map)(maps, weights))[..., None], maps, 0)
 
         specific = part(lambda cam: cam > specific_above, tail, label)
@@ -196,7 +198,7 @@ def fused(
 
         maps = jnp.concatenate([tail, new.reshape(-1, *tail.shape[1:]), head])
         labels = jnp.concatenate([label, jnp.repeat(label, num_fused), batch["label"]])
-        logits = maps.mean((1, 2)) @ linear["kernel"] + linear["bias"]
+        logits = network.head(variables, pooled(maps))
         right = (logits.argmax(-1) == labels).astype(logits.dtype)
         values = nll(logits, labels)
         return LossOutput(

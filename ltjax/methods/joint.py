@@ -4,8 +4,6 @@ The same networks, but trained as one: on the same batches, through the loss of 
 logits. Nothing then asks a single network to be right by itself, or to differ from the others.
 """
 
-import jax
-
 from ltjax import build, phases
 from ltjax.experts import best_over
 from ltjax.methods.classifier import method_for
@@ -14,13 +12,12 @@ from ltjax.models import Network
 
 
 def averaged(network: Network) -> Network:
-    """A network of several heads as one whose logits and features are the averages of theirs."""
+    """A network of several heads with their mean logits in place of theirs."""
 
-    def apply(*args, **kwargs):
-        outputs, stats = network.apply(*args, **kwargs)
-        return jax.tree.map(lambda x: x.mean(0), outputs), stats
+    def head(variables, features):
+        return network.head(variables, features).mean(0)
 
-    return Network(network.init, apply)
+    return Network(network.init, network.maps, head)
 
 
 def recipe(settings, info) -> tuple[phases.Phase, ...]:

@@ -25,6 +25,7 @@ from ltjax.methods.classifier import method_for, predict_with
 from ltjax.methods.parts import requirements as needs
 from ltjax.methods.parts.passes import one_hot_if_any, remembering
 from ltjax.models import Network
+from ltjax.models.conv_plain import wide
 from ltjax.models.oltr import MetaEmbedding, ModulatedPooling, squared_distances
 
 MARGIN = 10.0  # of the mean squared distance to other classes' centroids, and
@@ -84,27 +85,27 @@ def recipe(
 
 
 def attentive(network: Network, zero_mask: bool = False) -> Network:
-    """A network with a group 'pooling' more, a ModulatedPooling in place of its mean over maps.
+    """A network with a group 'pooling' more, of which `attended` makes features.
 
     Args:
-      network: with maps; they must be of one size, that of the images of `init`.
+      network: its maps must be of one size, that of the images of `init`.
       zero_mask: see ModulatedAttention.
     """
-    pooling = ModulatedPooling(zero_mask)
 
     def init(key, image):
         network_key, key = jax.random.split(key)
         params, stats = network.init(network_key, image)
-        maps = jax.eval_shape(network.maps, Variables(params, stats), image)
-        return params | dict(pooling=pooling.init(key, jnp.zeros(maps.shape))["params"]), stats
+        variables = Variables(params, stats)
+        maps, _ = jax.eval_shape(lambda: network.maps(variables, image, train=False))
+        pooling = ModulatedPooling(zero_mask).init(key, jnp.zeros(maps.shape))["params"]
+        return params | {"pooling": pooling}, stats
 
-    def apply(variables, image, train, frozen=(), between=None):
-        def pool(maps):
-            return pooling.apply({"params": variables.params["pooling"]}, maps)
+    return network._replace(init=init)
 
-        return network.apply(variables, image, train, frozen, between, pool)
 
-    return Network(init, apply)
+def attended(variables: Variables, maps: jax.Array) -> jax.Array:
+    """Features by a ModulatedPooling in place of the mean of maps, f[B, h, w, D] -> f32[B, D]."""
+    return ModulatedPooling().apply({"params": variables.params["pooling"]}, wide(maps))
 
 
 def with_centroids(network: Network, num_classes: int) -> Network:
@@ -118,40 +119,41 @@ def with_centroids(network: Network, num_classes: int) -> Network:
     def init(key, image):
         network_key, meta_key, key = jax.random.split(key, 3)
         params, stats = network.init(network_key, image)
-        dim, _ = params["head"]["kernel"].shape
+        kernel, _ = network.weights(Variables(params, stats))
+        dim = len(kernel)
         centroids = jax.random.normal(key, (num_classes, dim))
         blank = jnp.zeros((1, dim)), jnp.zeros((1, num_classes)), centroids
         more = {"meta": meta.init(meta_key, *blank)["params"], "centroids": centroids}
         return params | more, stats
 
-    def apply(variables, *args, **kwargs):
-        (concepts, features), stats = network.apply(variables, *args, **kwargs)
+    def head(variables, features):
+        concepts = network.head(variables, features)
         own, centroids = variables.params["meta"], variables.params["centroids"]
         known = lax.stop_gradient(centroids)
         logits, _ = meta.apply({"params": own}, features, concepts, known)
-        return (logits, features), stats
+        return logits
 
-    return Network(init, apply)
+    return Network(init, network.maps, head)
 
 
 def gathering(network: Network, attending: Network, class_counts) -> Method:
     """Gather the mean features of each class, f32[C, D], in one pass over the training set.
 
-    They are those of `attending`, whose pooling has just been drawn; predictions are still
+    They are `attended` by `attending`, whose pooling has just been drawn; predictions are still
     those of `network`, which it is made of.
     """
     num_classes = len(class_counts)
 
     def init(key, batch):
         variables = Variables(*attending.init(key, batch["image"]))
-        dim, _ = variables.params["head"]["kernel"].shape
-        return variables._replace(memory={"class_means": jnp.zeros((num_classes, dim))})
+        kernel, _ = attending.weights(variables)
+        return variables._replace(memory={"class_means": jnp.zeros((num_classes, len(kernel)))})
 
     def loss(variables, batch, key, progress):
         del key, progress
-        (_, features), _ = attending.apply(variables, batch["image"], train=False)
+        maps, _ = attending.maps(variables, batch["image"], train=False)
         share = one_hot_if_any(batch, num_classes) / jnp.maximum(jnp.asarray(class_counts), 1)
-        return remembering(variables, {"class_means": share.T @ features})
+        return remembering(variables, {"class_means": share.T @ attended(variables, maps)})
 
     return Method(init, loss, predict_with(network), frozen=("backbone", "head", "pooling"))
 
@@ -177,7 +179,9 @@ def with_centroid_loss(network: Network, weight: float) -> Method:
     def loss(variables, batch, key, progress):
         del key, progress
         label = batch["label"]
-        (logits, features), stats = network.apply(variables, batch["image"], train=True)
+        maps, stats = network.maps(variables, batch["image"], train=True)
+        features = attended(variables, maps)
+        logits = network.head(variables, features)
         values = nll(logits, label)
         values += centroid_loss(features, variables.params["centroids"], label, weight)
         right = (logits.argmax(-1) == label).astype(values.dtype)
@@ -185,7 +189,11 @@ def with_centroid_loss(network: Network, weight: float) -> Method:
             values, jnp.ones_like(values), stats, variables.memory, {"accuracy": right}
         )
 
-    return Method(init, loss, predict_with(network))
+    def predict(variables, batch):
+        maps, _ = network.maps(variables, batch["image"], train=False)
+        return network.head(variables, attended(variables, maps))
+
+    return Method(init, loss, predict)
 
 
 def centroid_loss(

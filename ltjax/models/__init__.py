@@ -11,80 +11,79 @@ import flax.linen as nn
 import jax
 
 from ltjax.limits import one_of
-from ltjax.models.conv_plain import wide
+from ltjax.models import parts
 from ltjax.models.heads import HEADS, PYTORCH_HEADS
 from ltjax.models.resnet_cifar import CifarResNet
 from ltjax.models.resnet_imagenet import RESNETS, ResNet
+from ltjax.models.stages import Staged
 
-GROUPS = ("backbone", "head")
-Head = Annotated[str, one_of(*HEADS)]  # PYTORCH_HEADS has the same names
+HeadName = Annotated[str, one_of(*HEADS)]  # PYTORCH_HEADS has the same names
 
 
 class Network(NamedTuple):
-    """A network as functions of its parameters.
+    """A network as its parts, functions of its variables, which have the fields params and stats.
+
+    What the head reads is made of the maps in between, by whoever uses the network: in most
+    methods by ltjax.methods.parts.features.pooled, the pooling of all residual networks.
 
     init: (key, image [B, H, W, channels]) -> (params, stats), dicts with the groups 'backbone' and
       'head'; only the image's shape is used.
-    apply: (variables, image, train, frozen=(), between=None, pool=None) -> ((logits [B, C],
-      features [B, D]), stats). `variables` has the fields params and stats. The features are
-      pool(maps) where that is given, and the head reads between(features) where that is. With
-      train, batch norm uses the batch's own statistics, over all devices of the axis 'data', and
-      returns running ones moved towards them; a group in `frozen` keeps using, and returns
-      unchanged, its running ones.
-    maps: (variables, image) -> feature maps [B, h, w, D] under running statistics, whose means over
-      h and w are the features. None where no single classifier reads such features.
-    modules: (backbone, head), the Flax modules it is made of, of whose parts networks with branches
-      are made. None where it is not made of these two.
+    maps: (variables, image, train, frozen=()) -> (maps [B, h, w, D], stats). With train, batch norm
+      uses the batch's own statistics, over all devices of the axis 'data', and returns running ones
+      moved towards them; a group in `frozen` keeps using, and returns unchanged, its running ones.
+    head: (variables, features f32[B, D]) -> logits f32[B, C].
+    weights: variables -> (kernel f32[D, C], bias f32[C] or None), the weights of each class in the
+      head, of a cosine head as they are before it makes them unit vectors. None where there is no
+      single head with such weights.
+    split: cut -> (trunk, rest, head), the backbone in two ltjax.models.parts.Layers, and the Head;
+      `cut` is a function of a ltjax.models.stages.Staged to two of these. None where the backbone
+      is not made of stages. Networks with branches are made of these parts.
+
+    Of a network of several heads, maps, features and logits have a leading axis [K].
     """
 
     init: Callable[..., tuple[dict, dict]]
-    apply: Callable[..., tuple[tuple[jax.Array, jax.Array], dict]]
-    maps: Callable[..., jax.Array] | None = None
-    modules: tuple[nn.Module, nn.Module] | None = None
-
-
-class _Classifier(nn.Module):
-    backbone: nn.Module
-    head: nn.Module
-
-    def __call__(self, image, training, between=None, pool=None):
-        maps = wide(self.maps(image, train="backbone" in training))
-        features = pool(maps) if pool else maps.mean((1, 2))
-        return self.head(between(features) if between else features), features
-
-    def maps(self, image, train):
-        return self.backbone(image, train=train)
+    maps: Callable[..., tuple[jax.Array, dict]]
+    head: Callable[..., jax.Array]
+    weights: Callable[..., tuple[jax.Array, jax.Array | None]] | None = None
+    split: Callable[..., tuple[parts.Layers, parts.Layers, parts.Head]] | None = None
 
 
 def classifier_network(backbone: nn.Module, head: nn.Module) -> Network:
-    """A Network from a backbone (image, train) -> maps [B, h, w, D] and a head features -> logits.
-
-    Features are the means of the maps, the pooling of all residual networks, unless `apply` is
-    given another.
-    """
-    module = _Classifier(backbone, head)
+    """A Network of a module (image, train) -> maps [B, h, w, D] and another features -> logits."""
+    as_layers, as_head = parts.layers(backbone), parts.head(head)
 
     def init(key, image):
-        variables = module.init(key, image, training=())
-        return dict(variables["params"]), dict(variables.get("batch_stats", {}))
+        maps, params, stats = as_layers.init(key, image, "backbone")
+        of_head = as_head.init(key, maps[:, 0, 0], "head")  # of a place, for the shape
+        return {"backbone": params, "head": of_head}, {"backbone": stats}
 
-    def apply(variables, image, train, frozen=(), between=None, pool=None):
-        tree = {"params": variables.params, "batch_stats": variables.stats}
-        if not train:
-            return module.apply(tree, image, (), between, pool), variables.stats
-        training = tuple(group for group in GROUPS if group not in frozen)
-        outputs, moved = module.apply(tree, image, training, between, pool, mutable=["batch_stats"])
-        return outputs, dict(moved.get("batch_stats", {}))
+    def maps(variables, image, train, frozen=()):
+        params, stats = variables.params["backbone"], variables.stats["backbone"]
+        found, stats = as_layers.maps(params, stats, image, train and "backbone" not in frozen)
+        return found, variables.stats | {"backbone": stats}
 
-    def maps(variables, image):
-        tree = {"params": variables.params, "batch_stats": variables.stats}
-        return module.apply(tree, image, train=False, method="maps")
+    def logits(variables, features):
+        return as_head.logits(variables.params["head"], features)
 
-    return Network(init, apply, maps, (backbone, head))
+    def weights(variables):
+        return as_head.weights(variables.params["head"])
+
+    def split(cut):
+        trunk, rest = cut(backbone)
+        return parts.layers(trunk), parts.layers(rest), as_head
+
+    return Network(
+        init,
+        maps,
+        logits,
+        weights if as_head.weights else None,
+        split if isinstance(backbone, Staged) else None,
+    )
 
 
 def _cifar_resnet(depth: int) -> Callable[..., Network]:
-    def resnet(num_classes: int, form: str = "winograd", *, head: Head = "linear") -> Network:
+    def resnet(num_classes: int, form: str = "winograd", *, head: HeadName = "linear") -> Network:
         backbone = CifarResNet((depth - 2) // 6, form=form)
         return classifier_network(backbone, HEADS[head](num_classes))
 
@@ -93,7 +92,7 @@ def _cifar_resnet(depth: int) -> Callable[..., Network]:
 
 
 def _imagenet_resnet(name: str) -> Callable[..., Network]:
-    def resnet(num_classes: int, form: str = "winograd", *, head: Head = "linear") -> Network:
+    def resnet(num_classes: int, form: str = "winograd", *, head: HeadName = "linear") -> Network:
         backbone = ResNet(*RESNETS[name], form)
         return classifier_network(backbone, PYTORCH_HEADS[head](num_classes))
 

@@ -3,75 +3,59 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ltjax.models import Network
-from ltjax.models.conv_plain import wide
+from ltjax.models.stages import Staged
 
 
 class Bilateral(NamedTuple):
-    """A network with K branches, as functions of its parameters.
+    """A network with K branches, as functions of its variables.
 
     init: (key, image [B, H, W, channels]) -> (params, stats), dicts with the groups 'backbone' (the
       trunk), one by the name of each branch, and 'head'. Trunk and one branch together have the
       arrays, and their names, of the backbone that was split.
-    features: (variables, image, names, train) -> (one f32[B, D] for each branch named, stats). With
+    maps: (variables, image, names, train) -> (maps [B, h, w, D] of each branch named, stats). With
       train, batch norm uses the batch's own statistics, and running ones move, in the trunk and in
       the branches named.
-    logits: (variables, features f32[B, K D], those of all branches in a row) -> f32[B, C].
+    head: (variables, features f32[B, K D], those of all branches in a row) -> logits f32[B, C].
     """
 
     init: Callable[..., tuple[dict, dict]]
-    features: Callable[..., tuple[list[jax.Array], dict]]
-    logits: Callable[..., jax.Array]
+    maps: Callable[..., tuple[list[jax.Array], dict]]
+    head: Callable[..., jax.Array]
 
 
 def bilateral(network: Network, names: tuple[str, ...]) -> Bilateral:
     """A network with its last block once for each branch.
 
     Args:
-      network: whose backbone is a ltjax.models.stages.Staged.
+      network: that can be split; see ltjax.models.Network.
       names: of the branches.
     """
-    backbone, head = network.modules
-    module = _Bilateral(*backbone.before_and_last_block(), head, names)
+    trunk, block, one_head = network.split(Staged.before_and_last_block)
 
     def init(key, image):
-        variables = module.init(key, image)
-        return dict(variables["params"]), dict(variables.get("batch_stats", {}))
+        x, *of_trunk = trunk.init(key, image, "backbone")
+        params, stats = ({"backbone": own} for own in of_trunk)
+        in_a_row = []  # features of a place, for the shape
+        for name in names:
+            maps, params[name], stats[name] = block.init(key, x, name)
+            in_a_row.append(maps[:, 0, 0])
+        params["head"] = one_head.init(key, jnp.concatenate(in_a_row, -1), "head")
+        return params, stats
 
-    def features(variables, image, names, train):
-        tree = {"params": variables.params, "batch_stats": variables.stats}
-        arguments = dict(names=names, train=train, method="features")
-        if not train:
-            return module.apply(tree, image, **arguments), variables.stats
-        found, moved = module.apply(tree, image, **arguments, mutable=["batch_stats"])
-        return found, dict(moved.get("batch_stats", {}))
+    def maps(variables, image, names, train):
+        params, stats = variables.params, dict(variables.stats)
+        x, stats["backbone"] = trunk.maps(params["backbone"], stats["backbone"], image, train)
+        found = []
+        for name in names:
+            own, stats[name] = block.maps(params[name], stats[name], x, train)
+            found.append(own)
+        return found, stats
 
-    def logits(variables, features):
-        return module.apply({"params": variables.params}, features, method="logits")
+    def head(variables, features):
+        return one_head.logits(variables.params["head"], features)
 
-    return Bilateral(init, features, logits)
-
-
-class _Bilateral(nn.Module):
-    backbone: nn.Module
-    block: nn.Module
-    head: nn.Module
-    names: tuple[str, ...]
-
-    def setup(self):
-        for name in self.names:
-            setattr(self, name, self.block.copy())
-
-    def __call__(self, image):
-        return self.logits(jnp.concatenate(self.features(image, self.names, train=False), -1))
-
-    def features(self, image, names, train):
-        x = self.backbone(image, train=train)
-        return [wide(getattr(self, name)(x, train=train)).mean((1, 2)) for name in names]
-
-    def logits(self, features):
-        return self.head(features)
+    return Bilateral(init, maps, head)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ltjax.models import Network, classifier_network
+from ltjax.models import Network
 
 # f of one branch -> the same over a leading axis [K] of its argument's leaves, as jax.vmap
 Each = Callable[[Callable], Callable]
@@ -22,59 +22,46 @@ def branched(
     """A network with K branches, each with a head of its own.
 
     Args:
-      network: whose backbone has `trunk_and_branch`, see ltjax.models.stages.Staged.
+      network: that can be split; see ltjax.models.Network.
       num_heads: K.
       reduced: whether branches are three quarters as wide as the network's late stages.
       each: how branches are compiled; see ltjax.experts.over_experts.
 
     Returns:
-      A Network whose logits are [K, B, C] and features [K, B, D], each of them of one branch. Its
-      variables have the groups 'backbone', which is the trunk, and 'branches' and 'head', every
-      leaf of which is [K, ...].
+      A Network of K heads. Its variables have the groups 'backbone', which is the trunk, and
+      'branches' and 'head', every leaf of which is [K, ...].
     """
-    backbone, head = network.modules
-    trunk, branch = backbone.trunk_and_branch(reduced)
-    one = classifier_network(branch, head)
+    trunk, branch, one_head = network.split(lambda staged: staged.trunk_and_branch(reduced))
 
     def init(key, image):
         trunk_key, key = jax.random.split(key)
-        variables = trunk.init(trunk_key, image, train=False)
-        maps = jax.eval_shape(lambda: trunk.apply(variables, image, train=False))
-        maps = jnp.zeros(maps.shape, maps.dtype)  # only the shape is used
-        keys = jax.random.split(key, num_heads)
-        params, stats = jax.vmap(lambda key: one.init(key, maps))(keys)
-        return (
-            {"backbone": variables["params"], **_of_all(params)},
-            {"backbone": variables.get("batch_stats", {}), **_of_all(stats)},
-        )
+        x, *of_trunk = trunk.init(trunk_key, image)
 
-    def apply(variables, image, train, frozen=(), between=None, pool=None):
-        tree = {"params": variables.params["backbone"], "batch_stats": variables.stats["backbone"]}
-        moves = train and "backbone" not in frozen
-        maps, moved = trunk.apply(tree, image, train=moves, mutable=["batch_stats"])
+        def one(key):  # draws what a network of this backbone and head does
+            maps, params, stats = branch.init(key, x, "backbone")
+            of_head = one_head.init(key, maps[:, 0, 0], "head")  # of a place, for the shape
+            return {"branches": params, "head": of_head}, {"branches": stats}
+
+        of_branches = jax.vmap(one)(jax.random.split(key, num_heads))
+        params, stats = (
+            {"backbone": shared} | own for shared, own in zip(of_trunk, of_branches, strict=True)
+        )
+        return params, stats
+
+    def maps(variables, image, train, frozen=()):
+        params, stats = variables.params, variables.stats
+        trunk_moves, branches_move = (
+            train and group not in frozen for group in ("backbone", "branches")
+        )
+        x, of_trunk = trunk.maps(params["backbone"], stats["backbone"], image, trunk_moves)
         # A copy for each branch: their gradients are then slices that are added. Of maps that are
         # mapped over as they are, XLA:CPU sums them over an axis, which takes 80 times as long.
-        copies = jnp.stack([maps] * num_heads)
-        still = tuple(_GROUPS[group] for group in frozen if group in _GROUPS)
+        copies = jnp.stack([x] * num_heads)
+        own = params["branches"], stats["branches"], copies
+        found, of_branches = each(lambda own: branch.maps(*own, branches_move))(own)
+        return found, {"backbone": of_trunk, "branches": of_branches}
 
-        def of_one(own):
-            return one.apply(*own, train, still, between, pool)
+    def head(variables, features):
+        return each(lambda own: one_head.logits(*own))((variables.params["head"], features))
 
-        params, stats = _of_one(variables.params), _of_one(variables.stats)
-        own = variables._replace(params=params, stats=stats, memory=())
-        outputs, stats = each(of_one)((own, copies))
-        return outputs, {"backbone": moved.get("batch_stats", {}), **_of_all(stats)}
-
-    return Network(init, apply)
-
-
-# A branch and its head are, by themselves, a network that reads maps: its name of each group.
-_GROUPS = {"branches": "backbone", "head": "head"}
-
-
-def _of_one(tree: dict) -> dict:
-    return {theirs: tree[ours] for ours, theirs in _GROUPS.items() if ours in tree}
-
-
-def _of_all(tree: dict) -> dict:
-    return {ours: tree[theirs] for ours, theirs in _GROUPS.items() if theirs in tree}
+    return Network(init, maps, head)

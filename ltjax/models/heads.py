@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ltjax.losses.classification import COSINE_SCALE
 from ltjax.models.layers import kaiming_normal
+
+COSINE_SCALE = 30.0  # of cosines as logits: LDAM (Cao et al. 2019) and RIDE (Wang et al. 2021)
 
 # U(+-1/sqrt(D)), what PyTorch's Linear gives to weight and bias.
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -38,6 +39,11 @@ class Linear(nn.Module):
         bias = self.param("bias", _uniform(dim**-0.5), (self.num_classes,))
         return features @ kernel + bias
 
+    @staticmethod
+    def weights(params):
+        """See ltjax.models.parts.Head."""
+        return params["kernel"], params["bias"]
+
 
 class Cosine(nn.Module):
     """z = scale * cos(x, W_c), without bias: LDAM-DRW's NormedLinear, times a scale.
@@ -55,6 +61,11 @@ class Cosine(nn.Module):
         shape = (features.shape[-1], self.num_classes)
         kernel = self.param("kernel", lambda *args: unit(_uniform(1.0)(*args), axis=0), shape)
         return self.scale * (unit(features, axis=1) @ unit(kernel, axis=0))
+
+    @staticmethod
+    def weights(params):
+        """See ltjax.models.parts.Head; the kernel is W, before its columns are made unit."""
+        return params["kernel"], None
 
 
 HEADS = {"linear": Linear, "cosine": Cosine}

@@ -142,8 +142,9 @@ def mapping(network: Network, num_images: int) -> Method:
 
     def loss(variables, batch, key, progress):
         del key, progress
-        maps = network.maps(variables, batch["image"])  # [B, h, w, D]
-        weights = variables.params["head"]["kernel"].T[batch["label"]]  # [B, D]
+        maps, _ = network.maps(variables, batch["image"], train=False)  # [B, h, w, D]
+        kernel, _ = network.weights(variables)
+        weights = kernel.T[batch["label"]]  # [B, D]
         found = jax.vmap(class_map)(wide(maps), weights)
         memory = {"maps": written(variables.memory["maps"], batch, found)}
         return LossOutput(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
@@ -183,5 +184,6 @@ def with_moved_foregrounds(
 
 
 def _no_maps(network, variables, batch, num_images):
-    height, width = jax.eval_shape(network.maps, variables, batch["image"]).shape[1:3]
+    maps, _ = jax.eval_shape(lambda: network.maps(variables, batch["image"], train=False))
+    height, width = maps.shape[1:3]
     return {"maps": jnp.zeros((num_images, height, width), jnp.uint8)}

@@ -31,6 +31,7 @@ from ltjax.methods.classifier import classifier, predict_with
 from ltjax.methods.lfme import lessons
 from ltjax.methods.lfme.student import student, taught_by
 from ltjax.methods.parts import requirements as needs
+from ltjax.methods.parts.features import logits_of
 from ltjax.methods.parts.passes import added, one_hot_if_any, written
 from ltjax.models import Network
 
@@ -136,8 +137,8 @@ def judging(network: Network, parts: np.ndarray, num_images: int, held_out: bool
 
     def loss(variables, batch, key, progress):
         del key, progress
-        (logits, _), _ = network.apply(variables, batch["image"], train=False)
-        logits, memory = lessons.restricted(logits, batch["label"], parts), variables.memory
+        logits, memory = logits_of(network, variables, batch["image"]), variables.memory
+        logits = lessons.restricted(logits, batch["label"], parts)
         if held_out:
             own = one_hot_if_any(batch, num_classes)
             right = (logits.argmax(-1) == batch["label"]).astype(own.dtype)

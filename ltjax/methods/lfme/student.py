@@ -14,6 +14,7 @@ from ltjax.experts import over_experts
 from ltjax.learner import LossOutput, Method, Variables, unchanged
 from ltjax.methods.classifier import logits_with, predict_with
 from ltjax.methods.lfme import lessons
+from ltjax.methods.parts.features import pooled
 from ltjax.methods.parts.passes import added
 from ltjax.models import Network
 
@@ -104,7 +105,8 @@ def student(
 
     def loss(variables, batch, key, progress):
         image, label, memory = batch["image"], batch["label"], variables.memory
-        (logits, _), stats = network.apply(variables, image, train=True)
+        maps, stats = network.maps(variables, image, train=True)
+        logits = network.head(variables, pooled(maps))
         teachers = over_experts(lambda own: say(own, batch), over)(memory["teachers"])
         epoch = phases.epoch_of(progress, *epochs) + 1
         curriculum_weight = lessons.curriculum(

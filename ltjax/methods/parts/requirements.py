@@ -7,17 +7,16 @@ from ltjax.config.settings import Settings
 from ltjax.data.info import DataInfo
 from ltjax.errors import FieldError
 from ltjax.models import Network
-from ltjax.models.stages import Staged
 
 
 def network_with_maps(settings: Settings, info: DataInfo) -> Network:
-    """The config's network, for methods that look where in an image something is.
+    """The config's network, for methods that look where in an image a class is.
 
     Raises:
-      FieldError: if it has no feature maps.
+      FieldError: if it has no weights of classes to look with.
     """
     found = build.network(settings, info)
-    _has(found.maps is not None, "feature maps to look at", settings)
+    _has(found.weights is not None, "weights of classes to look at its feature maps with", settings)
     return found
 
 
@@ -25,11 +24,10 @@ def network_of_stages(settings: Settings, info: DataInfo) -> Network:
     """The config's network, for methods that have a part of it several times.
 
     Raises:
-      FieldError: if its backbone is not a ltjax.models.stages.Staged.
+      FieldError: if it cannot be split.
     """
     found = build.network(settings, info)
-    staged = found.modules is not None and isinstance(found.modules[0], Staged)
-    _has(staged, "stages of blocks for branches to begin with", settings)
+    _has(found.split is not None, "stages of blocks for branches to begin with", settings)
     return found
 
 

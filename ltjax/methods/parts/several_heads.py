@@ -51,20 +51,23 @@ def several(network: Network, num_networks: int, over: str) -> Network:
       over: how the networks are compiled; see ltjax.experts.over_experts.
 
     Returns:
-      A Network whose logits are f32[K, B, C] and whose features are f32[K, B, D].
+      A Network of K heads.
     """
 
     def init(key, image):
         keys = jax.random.split(key, num_networks)
         return jax.vmap(lambda key: network.init(key, image))(keys)
 
-    def apply(variables, image, train, frozen=(), between=None):
+    def maps(variables, image, train, frozen=()):
         def one(own):
-            return network.apply(own, image, train, frozen, between)
+            return network.maps(own, image, train, frozen)
 
         return over_experts(one, over)(variables._replace(memory=()))
 
-    return Network(init, apply)
+    def head(variables, features):
+        return over_experts(network.head, over)(variables._replace(memory=()), features)
+
+    return Network(init, maps, head)
 
 
 def many_headed(

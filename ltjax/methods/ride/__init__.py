@@ -27,6 +27,7 @@ from ltjax.learner import Method, Variables
 from ltjax.limits import above, at_least, at_most, below, only_with
 from ltjax.losses.classification import divergence
 from ltjax.losses.objective import Objective
+from ltjax.methods.parts.features import logits_of
 from ltjax.methods.parts.several_heads import BRANCHED_GROUPS, HeadsObjective, branched, many_headed
 from ltjax.methods.ride.routing import multiply_adds, routed
 from ltjax.models import Network, cost
@@ -178,7 +179,7 @@ def distilled(
         return variables._replace(memory={"teacher": Variables(params, stats)})
 
     def loss(variables, batch, key, progress):
-        (taught, _), _ = teacher.apply(variables.memory["teacher"], batch["image"], train=False)
+        taught = logits_of(teacher, variables.memory["teacher"], batch["image"])
 
         def with_lesson(logits, label, key, progress):
             values, weights = heads_objective(logits, label, key, progress)

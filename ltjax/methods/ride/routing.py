@@ -11,6 +11,7 @@ from jax.nn import log_sigmoid
 
 from ltjax.data.info import DataInfo
 from ltjax.learner import LossOutput, Method, Prediction, Variables
+from ltjax.methods.parts.features import features_of
 from ltjax.methods.parts.several_heads import BRANCHED_GROUPS
 from ltjax.models import Network, cost
 from ltjax.models import ride_router as router
@@ -29,18 +30,20 @@ def routed(
       pos_weight: of images that need another head, in the binary cross-entropy.
     """
 
+    def features_and_logits(variables, batch):
+        features = features_of(network, variables, batch["image"])
+        return features, network.head(variables, features)
+
     def outputs(variables, batch):
-        (logits, features), _ = network.apply(variables, batch["image"], train=False)
+        features, logits = features_and_logits(variables, batch)
         gates = router.gates(variables.params["router"], features[:-1], logits[:-1], top_k)
         return logits, gates
 
     def init(key, batch):
         key, router_key = jax.random.split(key)
         variables = Variables(*network.init(key, batch["image"]))
-        logits, features = jax.eval_shape(
-            lambda: network.apply(variables, batch["image"], train=False)[0]
-        )
-        before_last = [jnp.zeros((num_heads - 1, *of.shape[1:])) for of in (features, logits)]
+        found = jax.eval_shape(features_and_logits, variables, batch)
+        before_last = [jnp.zeros((num_heads - 1, *of.shape[1:])) for of in found]
         gates = router.init(router_key, *before_last, top_k)
         return variables._replace(params=variables.params | {"router": gates})
 
@@ -108,8 +111,8 @@ def multiply_adds(networks: list[Network], info: DataInfo, top_k: int) -> np.nda
 
     def count(network, num_gates):
         def outputs(variables, image):
-            (logits, features), _ = network.apply(variables, image, train=False)
-            return features[:num_gates], logits[:num_gates]
+            features = features_of(network, variables, image)
+            return features[:num_gates], network.head(variables, features)[:num_gates]
 
         def gates(params, variables, image):
             return router.gates(params, *outputs(variables, image), top_k)
