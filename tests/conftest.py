@@ -1,5 +1,6 @@
 """What all tests share: eight CPU devices, and the way to what lies beside the project."""
 
+import collections
 import os
 import pathlib
 import tempfile
@@ -18,13 +19,35 @@ jax.config.update("jax_num_cpu_devices", 8)
 ROOT = pathlib.Path(__file__).parents[1]
 SHARED = pathlib.Path(os.environ.get("LTJAX_SHARED", ROOT.parent / "shared"))
 
+pytest_plugins = ["golden_reads"]
+READ = collections.defaultdict(set)  # test function -> {(golden file, key)} that it reads
+
+
+def function_of(test_id):
+    """'test_file.py::test_name' of the id of a test, without its folder and parameters."""
+    return test_id.split("[")[0].split(" ")[0].rsplit("/", 1)[-1]
+
+
+class Golden:
+    """Arrays of a golden file by their keys; notes which test reads which."""
+
+    def __init__(self, path):
+        self._name, self._file = path.stem, np.load(path, allow_pickle=False)
+        self.files = self._file.files
+
+    def __getitem__(self, key):
+        value, running = self._file[key], os.environ.get("PYTEST_CURRENT_TEST")
+        if running:  # not while tests are collected
+            READ[function_of(running)].add((self._name, key))
+        return value
+
 
 def golden(name):
     """Outputs of the original authors' code, or a skip where they are not at hand."""
     path = SHARED / "golden" / f"{name}.npz"
     if not path.exists():
         pytest.skip(f"no golden vectors: {path} is missing (set LTJAX_SHARED)")
-    return np.load(path, allow_pickle=False)
+    return Golden(path)
 
 
 def uniform(seed, shape):

@@ -217,3 +217,17 @@ def test_only_the_scale_of_a_class_is_learnt():
     toy.assert_trees_equal(before["backbone"], after["backbone"])
     toy.assert_trees_equal(before["head"], after["head"])
     assert (after["scale"] != 1).all()
+
+
+def test_tau_normalised_weights_are_the_authors(float64):
+    """Unit vectors as features give the weights themselves."""
+    file = golden("sm_decoupling")
+    of_group = {
+        "tau": (0.0, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0),
+        "taunorm_bot": (0.0, 0.3, 0.7, 1.0, 1.5),
+    }
+    for group, weight in (("tau", "tau/weight"), ("taunorm_bot", "clf/weight")):
+        kernel = jnp.asarray(file[weight].T)
+        for tau in of_group[group]:
+            found = decoupled.normalized_logits(jnp.eye(len(kernel)), kernel, tau)
+            np.testing.assert_allclose(found.T, file[f"{group}/tau{tau}/weight"], atol=1e-9)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
-from conftest import ROOT, SHARED
+from conftest import ROOT
 
 from ltjax.catalogue import rows
 from ltjax.losses.classification import LOSSES
@@ -82,13 +82,3 @@ def test_every_choice_is_listed_with_its_source():
         ("augment", "none"),
         ("augment", "pad_crop_flip"),
     }
-
-
-def test_all_golden_vectors_of_single_models_are_used():
-    files = sorted(path.stem for path in (SHARED / "golden").glob("*.npz"))
-    if not files:
-        pytest.skip("no golden vectors (set LTJAX_SHARED)")
-    text = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
-    for name in files:
-        if name.startswith("sm_") and not name.startswith("sm_resnet32"):
-            assert f'"{name}"' in text, name

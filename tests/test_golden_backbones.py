@@ -36,6 +36,7 @@ def waves(shape, number):
 
 def images():
     file, x = golden("sm_imagenet_backbones"), 1.5 * waves((2, 3, 224, 224), 1000)
+    assert file["seed_offset"] == 0
     np.testing.assert_array_equal(x.ravel()[:5], file["x_first5"])
     np.testing.assert_allclose(x.sum(), file["x_sum"], rtol=1e-12)
     return jnp.asarray(x.transpose(0, 2, 3, 1))
@@ -175,3 +176,11 @@ def test_experts_train_without_seeing_each_other():
 
     again, _ = update(exchanged(state), exchanged(batch))
     assert worst(exchanged(again).variables, after.variables) < 1e-6
+
+
+@pytest.mark.parametrize("name, theirs", [("resnet10", "resnet10"), ("resnet50", "resnet50"),
+                                          ("resnext50", "resnext50_32x4d")])  # fmt: skip
+def test_backbones_have_as_many_parameters_as_the_authors(name, theirs):
+    file, image = golden("sm_imagenet_backbones"), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    params, _ = jax.eval_shape(NETWORKS[name](1000).init, jax.random.key(0), image)
+    assert cost.parameters(params["backbone"]) == file[f"{theirs}/num_params"]

@@ -75,3 +75,26 @@ def test_all_classes_of_cifar_grow_to_one_size(dataset, factor):
 def test_only_rare_classes_of_imagenet_lt_grow():
     found = fg.num_generated(golden("sm_class_counts")["imagenet_lt"], at_most=100)
     np.testing.assert_array_equal(found, golden("sm_cam")["num_to_generate/imagenet_lt_thres100"])
+
+
+def test_new_images_are_of_the_classes_that_lack_them(expected):
+    counts, label = np.bincount(expected("labels")), expected("gen_label")
+    at_most = 6 if len(counts) == 5 else None  # the notes' threshold, of the second set alone
+    found = np.repeat(np.arange(len(counts)), fg.num_generated(counts, at_most))
+    np.testing.assert_array_equal(found, np.sort(label))
+    np.testing.assert_array_equal(expected("labels")[expected("gen_source_index")], label)
+
+
+def test_places_that_pixels_come_from_are_the_authors(expected):
+    choice, width = expected("gen_choice"), expected("images").shape[2]
+
+    def backwards(cam, choice, parameters):
+        return fg._backwards(fg.bounding_box(cam, "as_code"), choice, parameters, width)
+
+    found = batched(backwards)(expected("gen_cam"), choice, expected("gen_params"))
+    theirs = expected("gen_affine")  # where pixels go to; OpenCV inverts it
+    assert np.isnan(theirs[choice == fg.FLIP]).all()
+    last_row = np.broadcast_to([[[0, 0, 1]]], (len(theirs), 1, 3))
+    inverse = np.linalg.inv(np.concatenate([theirs, last_row], axis=1)[choice != fg.FLIP])[:, :2]
+    # float32 has places of up to 64 pixels to 4e-6, and terms of four roundings
+    np.testing.assert_allclose(found[choice != fg.FLIP], inverse, rtol=0, atol=3e-5)

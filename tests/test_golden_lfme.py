@@ -11,6 +11,7 @@ from ltjax.losses.classification import divergence, nll
 from ltjax.methods.lfme import lessons
 
 NAMES = ("many_shot", "median_shot", "low_shot")
+EPOCHS = (1, 22, 45, 90)
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_distillation_and_its_gradient_are_the_authors(file):
     ("epoch", "case"),
     [
         pytest.param(epoch, case, marks=() if (epoch, case) == (22, 1) else pytest.mark.slow)
-        for epoch in (1, 22, 45, 90)
+        for epoch in EPOCHS
         for case in range(3)
     ],
 )
@@ -68,6 +69,7 @@ def test_the_whole_loss_and_its_gradient_are_the_authors(file, epoch, case):
     parts, teachers = parts_of(file), teachers_of(file)
     label, temperature = jnp.asarray(file["target"]), float(file["hp/T"])
     where = f"total/epoch{epoch}/case{case}"
+    np.testing.assert_array_equal(file["epochs"], EPOCHS)
     curriculum_weight = lessons.curriculum(
         file["instance_weight_init"], epoch, int(file["hp/num_epochs"])
     )

@@ -213,3 +213,24 @@ def test_class_probabilities_are_the_authors():
     close(progressive_probabilities(counts, 0.0), file["cb/progressive_epochs90/before_epoch1"])
     for epoch in range(2, 91):  # the row of epoch e is used in epoch e + 1
         close(progressive_probabilities(counts, (epoch - 1) / 89), of_epochs[epoch - 2])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_prior_is_the_authors(case):
+    file = golden("sm_losses")
+    found = class_probabilities(file[f"in/{case}/counts"], 1)
+    np.testing.assert_allclose(found, file[f"in/{case}/base_probs"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equalization_draws_as_the_authors(case, float64, monkeypatch):
+    """A Bernoulli draw is made of a uniform one; theirs stand in the place of our keys."""
+    file = golden("sm_losses")
+    monkeypatch.setattr(jax.random, "bernoulli", lambda u, p, shape: u < p)
+    logits, label, counts, u = (
+        jnp.asarray(file[f"in/{case}/{name}"]) for name in ("logits", "targets", "counts", "U")
+    )
+    below, gamma = (float(file[f"in/{case}/seql_{name}"]) for name in ("lambda", "gamma"))
+    loss = LOSSES["equalization"](np.asarray(counts), below=below, gamma=gamma)
+    values, _ = loss(logits, label, jnp.ones(len(label)), u)
+    np.testing.assert_allclose(values.mean(), file[f"out/seql_bot/{case}/loss"], rtol=1e-9)

@@ -148,3 +148,51 @@ def test_equal_scores_are_ranked_by_class_number():
     logits = np.zeros((1, 2, 9), np.float32)
     average = evaluate(logits, [4, 5], np.full(9, 50))["average"]
     assert (average["accuracy"], average["top5"]) == (0.0, 0.5)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("num_bins", [10, 15, 20])
+@pytest.mark.parametrize("case", ["a", "b"])
+def test_calibration_is_that_of_both_codes_with_other_numbers_of_bins(case, num_bins, monkeypatch):
+    file = golden("sm_metrics")
+    logits, label = file[f"ece/{case}/logits"], file[f"ece/{case}/labels"]
+    monkeypatch.setattr(metrics, "NUM_BINS", num_bins)
+    # not the compiled `sums`, which has 15 of them
+    totals = metrics.sums(jnp.asarray(logits)[None], jnp.asarray(label), jnp.ones(len(label)))
+    bins = np.asarray(totals["experts"]["bins"])[0]
+    ece = metrics.calibration_error(bins)
+    np.testing.assert_allclose(ece, file[f"ece/{case}/bins{num_bins}/ece"], atol=1e-6)
+    theirs = f"ece/{case}/bins{num_bins}/mislas"
+    np.testing.assert_allclose(ece, file[f"{theirs}/expected_calibration_error"], atol=1e-6)
+    counts, confidence, right = bins.T
+    np.testing.assert_array_equal(counts, file[f"{theirs}/counts"])
+    there = np.maximum(counts, 1)
+    np.testing.assert_allclose(confidence / there, file[f"{theirs}/confidences"], atol=1e-6)
+    np.testing.assert_allclose(right / there, file[f"{theirs}/accuracies"], atol=1e-12)
+    largest = np.abs((right - confidence) / there).max()
+    np.testing.assert_allclose(largest, file[f"{theirs}/max_calibration_error"], atol=1e-6)
+    np.testing.assert_allclose(right.sum() / len(label), file[f"{theirs}/avg_accuracy"], atol=1e-12)
+    mean = confidence.sum() / len(label)
+    np.testing.assert_allclose(mean, file[f"{theirs}/avg_confidence"], atol=1e-6)
+
+
+@pytest.mark.usefixtures("float64")
+def test_accuracies_by_groups_and_the_spread_of_experts_are_the_definition():
+    file = golden("test_average")
+    logits, label = jnp.asarray(file["expert_logits"], jnp.float64), jnp.asarray(file["target"])
+    of_groups = groups(file["class_counts"])
+    found = np.select([of_groups[name] for name in ("many", "medium", "few")], [0, 1, 2], -1)
+    np.testing.assert_array_equal(found, file["class_group"])
+    totals = jax.tree.map(np.asarray, sums(logits, label, jnp.ones(len(label))))
+
+    def pooled_over_groups(right):
+        where = [np.ones(len(found), bool), *(found == group for group in range(3))]
+        images = totals["images"]
+        return [right[group].sum() / images[group].sum() for group in where]
+
+    for name, key in (("experts", "acc_experts"), ("first_k", "acc_average_of_first_n")):
+        accuracies = [pooled_over_groups(right) for right in totals[name]["right"]]
+        np.testing.assert_allclose(accuracies, file[key], atol=1e-12)
+    own = np.exp(metrics.predictors(logits)["experts"])[:, np.arange(len(label)), label]
+    expected = file["per_sample_variance_of_target_prob"]
+    np.testing.assert_allclose(own.var(0), expected, rtol=1e-9, atol=1e-12)

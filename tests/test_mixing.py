@@ -86,6 +86,16 @@ def test_remix_is_the_authors_in_both_forms(case, share, float64):
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("share", SHARES)
+def test_remix_blends_inputs_as_mixup_does(case, share, float64):
+    file = golden("sm_mixup")
+    perm = jnp.asarray(file[f"{case}/perm"])
+    _, mixed = loss_of(file, case, Mix(jnp.asarray(share), jnp.zeros(len(perm)), perm))
+    expected = file[f"{case}/remix_CrossEntropy_lam{share}/mixed_input"]
+    np.testing.assert_allclose(mixed, expected, atol=1e-9)
+
+
 @pytest.mark.parametrize("share", SHARES)
 def test_mixup_is_that_of_its_authors(share, float64):
     file = golden("sm_mixup")

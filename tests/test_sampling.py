@@ -159,3 +159,109 @@ def test_the_order_is_the_same_on_every_machine_and_numpy():
     # Raw bits of Philox do not change between versions of NumPy; these are from version 2.4.
     draw = instance_balanced(np.zeros(10, int), 10, 1)
     np.testing.assert_array_equal(draw((0, 0, 0), 0), [0, 8, 9, 3, 7, 5, 1, 2, 6, 4])
+
+
+def probabilities(monkeypatch, name, counts, num_steps=1, **options):
+    """Of classes at a step, as the sampler would draw them; a step is an epoch."""
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            sampling, "_by_class", lambda labels, batch_size, probabilities: probabilities
+        )
+        labels = np.repeat(np.arange(len(counts)), counts)
+        return SAMPLERS[name](labels, len(labels), num_steps, **options)
+
+
+def test_resampling_by_the_effective_number_has_ldam_drws_probabilities(monkeypatch):
+    file = golden("sm_samplers")
+    counts = file["effnum_resample/counts"]
+    found = probabilities(monkeypatch, "effective_number", counts)(0)
+    np.testing.assert_allclose(found, file["effnum_resample/class_prob"], rtol=1e-9)
+    of_an_image = found / counts
+    expected = file["effnum_resample/instance_weight_per_class"]
+    np.testing.assert_allclose(
+        of_an_image / of_an_image.sum(), expected / expected.sum(), rtol=1e-9
+    )
+    assert counts.sum() == file["effnum_resample/num_samples"]  # an epoch, as ours of any sampler
+
+
+@pytest.mark.parametrize("group", ["bot/cifar10", "bot/cifar100", "cb"])
+def test_samplers_by_class_have_the_authors_probabilities(group, monkeypatch):
+    file = golden("sm_samplers")
+    counts, own = file[f"{group}/counts"], functools.partial(probabilities, monkeypatch)
+    theirs = (
+        {"cb/class_balanced/class_prob": ("class_balanced", {}),
+         "cb/root2/class_prob": ("square_root", {}),
+         "cb/mixed_sqrt/class_prob": ("square_root", {}),
+         "cb/root3/class_prob": ("power", {"q": 1 / 3}),
+         "cb/uniform/class_prob": ("power", {"q": 1.0})}
+        if group == "cb"
+        else {f"{group}/class_balanced_p": ("class_balanced", {}),
+              f"{group}/square_root_p": ("square_root", {}),
+              f"{group}/instance_p": ("power", {"q": 1.0}),
+              f"{group}/reverse_p": ("reversed", {})}
+    )  # fmt: skip
+    for key, (name, options) in theirs.items():
+        found = own(name, counts, **options)(0)
+        np.testing.assert_allclose(found, file[key], rtol=1e-9, err_msg=key)
+    if group == "cb":  # their mixture of two that we have
+        fourth_root, uniform = (own("power", counts, q=q)(0) for q in (1 / 4, 1.0))
+        expected = file["cb/root4_mix/class_prob"]
+        np.testing.assert_allclose((fourth_root + uniform) / 2, expected, rtol=1e-9)
+    else:
+        found = own("reversed", counts)(0)
+        expected = file[f"{group}/reverse_class_weight"]  # n_max / n_j
+        np.testing.assert_allclose(found / found.min(), expected, rtol=1e-9)
+
+
+def test_weights_of_images_are_decouplings_in_its_mixed_mode(monkeypatch):
+    file = golden("sm_samplers")
+    counts = file["cb/counts"]
+    of_an_image = probabilities(monkeypatch, "square_root", counts)(0) / counts
+    expected = file["cb/mixed_sqrt/instance_weight"]  # with mean 1 over images
+    np.testing.assert_allclose(of_an_image * counts.sum(), expected, rtol=1e-9)
+
+
+def test_progressive_sampling_has_decouplings_shares_in_every_epoch(monkeypatch):
+    file = golden("sm_samplers")
+    counts, where = file["cb/counts"], "cb/progressive_epochs90"
+    draw = probabilities(monkeypatch, "progressively_balanced", counts, num_steps=90)
+    np.testing.assert_allclose(draw(0), file[f"{where}/before_epoch1"], rtol=1e-9)
+    then = file[f"{where}/after_reset_weights_epoch1to90"]  # the row of epoch e: used in e + 1
+    for step in range(1, 90):
+        np.testing.assert_allclose(draw(step), then[step - 1], rtol=1e-9)
+    # p_j = (1 - t) n_j / N + t / C, of which the largest class tells t
+    largest = np.array([draw(step)[0] for step in range(90)])
+    t = (largest - counts[0] / counts.sum()) / (1 / len(counts) - counts[0] / counts.sum())
+    np.testing.assert_allclose(t, file[f"{where}/lams"], rtol=1e-9, atol=1e-12)
+
+
+def visits(rows, labels, per_class):
+    """Classes in the order of visits [passes, C], after checking how they and images follow."""
+    num_classes = labels.max() + 1
+    runs = labels[rows].reshape(-1, num_classes, per_class)
+    assert (runs == runs[:, :, :1]).all()
+    classes = runs[:, :, 0]
+    np.testing.assert_array_equal(
+        np.sort(classes, axis=1), np.tile(np.arange(num_classes), (len(classes), 1))
+    )
+    for label, count in enumerate(np.bincount(labels)):
+        own = rows[labels[rows] == label]
+        cycles = own[: len(own) // count * count].reshape(-1, count)
+        assert all(len(set(cycle)) == count for cycle in cycles)
+    return classes
+
+
+def test_class_aware_sampling_has_the_structure_of_decouplings():
+    file = golden("sm_samplers")
+    counts, per_class = file["cb/counts"], int(file["cb/class_aware/num_samples_cls"])
+    labels = np.repeat(np.arange(len(counts)), counts)
+    theirs = file["cb/class_aware/sequence_first2000"]
+    np.testing.assert_array_equal(labels[theirs], file["cb/class_aware/labels_first2000"])
+    size = int(file["cb/class_aware/num_samples"])
+    assert size == counts.max() * len(counts)  # its epoch, where ours has as many as images
+    rows = SAMPLERS["class_aware"](labels, size, 1)(STREAM, 0)  # with the default of a class
+    for found in (rows[:2000], theirs):
+        classes = visits(found, labels, per_class)
+        assert len({tuple(order) for order in classes}) == len(classes) == 50
+    histogram = np.bincount(labels[rows], minlength=len(counts))
+    np.testing.assert_array_equal(histogram, file["cb/class_aware/class_histogram_full_epoch"])

@@ -88,3 +88,11 @@ def test_the_checksum_sees_pixels_labels_and_positions_but_not_order():
     assert splits.checksum(image ^ 1, label, index) != same
     assert splits.checksum(image, label[::-1], index) != same
     assert splits.checksum(image, label, index + 1) != same
+
+
+def test_the_chosen_images_have_the_authors_labels():
+    file = golden("sm_subset_selection")
+    for prefix, name, _, _, seed in selections():
+        labels = file[f"{name}/all_targets"]
+        chosen = splits.select(labels, file[f"{prefix}/counts"], seed)
+        np.testing.assert_array_equal(labels[chosen], file[f"{prefix}/selected_targets"])
