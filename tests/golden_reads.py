@@ -54,7 +54,7 @@ def pytest_sessionfinish(session):
         session.config.workeroutput["golden"] = noted
     elif lines := list(unread()):
         session.config.pluginmanager.getplugin("terminalreporter").write_line(
-            "\n".join(["", "golden keys that tests/golden_keys.py says are compared:", *lines])
+            "\n".join(["", "tests/golden_keys.py says that these are read:", *lines])
         )
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
