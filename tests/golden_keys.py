@@ -3,8 +3,6 @@
 Files and keys are regular expressions that match as a whole; every key matches one pattern.
 """
 
-import re
-
 INPUT = "input"  # some test reads it
 OMITTED = "not compared: "  # and the reason
 
@@ -92,8 +90,7 @@ KEYS = {
     },
     "ncl_loss": {
         INPUT: ".*/(class_counts|expert_logits|target|hcm_n|factor_full|factor_hcm)",
-        MODERN + "test_losses_and_their_gradients_are_the_authors":
-            ".*/(loss|grad_expert_logits)",
+        MODERN + "test_losses_and_their_gradients_are_the_authors": ".*/(loss|grad_expert_logits)",
         MODERN + "test_disagreement_on_all_classes_is_the_authors": ".*/nbod_full",
     },
     "oltr_cosine_classifier": {
@@ -154,8 +151,7 @@ KEYS = {
     },
     "sade_loss": {
         INPUT: ".*/(class_counts|tau|expert_logits|target)",
-        MODERN + "test_losses_and_their_gradients_are_the_authors":
-            ".*/(loss|grad_expert_logits)",
+        MODERN + "test_losses_and_their_gradients_are_the_authors": ".*/(loss|grad_expert_logits)",
         MODERN + "test_the_reversed_prior_is_the_authors": ".*/(inverse_)?prior",
         MODERN + "test_predictions_are_of_the_mean_of_logits": ".*/eval_loss",
     },
@@ -234,8 +230,7 @@ KEYS = {
             "[AB]/(manifold_)?mix_up_.*/(loss|mixed_input)",
         MIXING + "test_remix_is_the_authors_in_both_forms":
             ("[AB]/remix_persample_.*", "[AB]/remix_CrossEntropy_.*/loss"),
-        MIXING + "test_remix_blends_inputs_as_mixup_does":
-            "[AB]/remix_CrossEntropy_.*/mixed_input",
+        MIXING + "test_remix_blends_inputs_as_mixup_does": "[AB]/remix_CrossEntropy_.*/mixed_input",
         MIXING + "test_mixup_is_that_of_its_authors": "mixup_cifar10/lam.*/(mixed_x|y_b|loss)",
         OMITTED + "the labels as they were": "mixup_cifar10/lam.*/y_a",
     },
@@ -308,27 +303,3 @@ KEYS = {
              "per_sample_variance_of_target_prob"),
     },
 }  # fmt: skip
-
-
-def patterns_of(name):
-    """[(pattern of keys, what is said of them)] of a golden file."""
-    rows = [row for file, row in KEYS.items() if re.fullmatch(file, name)]
-    assert len(rows) == 1, f"golden_keys.KEYS has {len(rows)} rows for {name}"
-    return [
-        (pattern, said)
-        for said, patterns in rows[0].items()
-        for pattern in ((patterns,) if isinstance(patterns, str) else patterns)
-    ]
-
-
-def said_of(name, key):
-    """INPUT, the test that compares a key, or OMITTED and the reason."""
-    found = [(p, said) for p, said in patterns_of(name) if re.fullmatch(p, key)]
-    assert len(found) == 1, f"{len(found)} patterns of golden_keys.KEYS match {name}: {key}"
-    return found[0][1]
-
-
-def compared_by(name):
-    """The tests that compare keys of a golden file."""
-    said = {said for _, said in patterns_of(name)}
-    return {one for one in said if one != INPUT and not one.startswith(OMITTED)}
