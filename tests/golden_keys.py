@@ -21,11 +21,8 @@ MIXING = "test_mixing.py::"
 DECOUPLED = "test_decoupled.py::"
 OPTIM = "test_optim.py::"
 SPLITS = "test_splits.py::"
-BRANCHES = "test_golden_branches.py::"
-BACKBONES = "test_golden_backbones.py::"
 
 NO_COUNTER = OMITTED + "counters of batches, which ltjax does not keep"
-WITHIN_AN_EPOCH = OMITTED + "rates that change within an epoch, which ltjax does not have"
 
 # file -> who compares what
 KEYS = {
@@ -38,8 +35,7 @@ KEYS = {
             (".*/expert_losses", ".*/bias", ".*/mean_logits"),
         MODERN + "test_the_loss_of_blends_is_the_authors":
             "mixup/(loss|grad_expert_logits|mixed_image)",
-        OMITTED + "the parameter of a distribution of which the drawn share is given":
-            "mixup/alpha",
+        OMITTED + "the parameter of the distribution from which the given share is": "mixup/alpha",
     },
     "bbn_mixed_loss": {
         INPUT: ("logits", "label_[ab]", "epochs"),
@@ -136,19 +132,16 @@ KEYS = {
     },
     "ride_resnet10_imagenet": {
         INPUT: ("base_seed", "keys", "shapes", "x_shape"),
-        BRANCHES + "test_resnet10_with_three_heads_is_the_authors":
+        "test_golden_branches.py::test_resnet10_with_three_heads_is_the_authors":
             ("num_params", "eval/.*", "train/.*"),
     },
     "ride_resnet32": {
         INPUT: ("state_dict/.*", "x", "target", "class_counts"),
-        BRANCHES + "test_resnet32_with_three_heads_is_the_authors":
+        "test_golden_branches.py::test_resnet32_with_three_heads_is_the_authors":
             ("eval/.*", r"train/epoch\d+/(expert|mean)_logits", "train/epoch1/after_forward/.*"),
         RIDE + "test_gradients_of_the_network_are_the_authors": r"train/epoch\d+/(loss|grad/.*)",
     },
-    "ride_schedule": {
-        INPUT: "cfg/.*",
-        RIDE + "test_rates_are_the_authors": "lr/.*",
-    },
+    "ride_schedule": {INPUT: "cfg/.*", RIDE + "test_rates_are_the_authors": "lr/.*"},
     "sade_loss": {
         INPUT: ".*/(class_counts|tau|expert_logits|target)",
         MODERN + "test_losses_and_their_gradients_are_the_authors": ".*/(loss|grad_expert_logits)",
@@ -198,9 +191,10 @@ KEYS = {
     },
     "sm_imagenet_backbones": {
         INPUT: ("seed_offset", "x_first5", "x_sum", ".*/(names|shapes)"),
-        BACKBONES + "test_features_and_statistics_are_the_authors":
+        "test_golden_backbones.py::test_features_and_statistics_are_the_authors":
             (".*/eval_(feature|layer._channel_mean)", ".*/train_.*"),
-        BACKBONES + "test_backbones_have_as_many_parameters_as_the_authors": ".*/num_params",
+        "test_golden_backbones.py::test_backbones_have_as_many_parameters_as_the_authors":
+            ".*/num_params",
         OMITTED + "how far the authors' own float32 is from float64": ".*/f32_max_abs_dev_eval",
     },
     "sm_losses": {
@@ -284,12 +278,13 @@ KEYS = {
         OPTIM + "test_the_cosine_schedule_is_decouplings": "cbal_cosine_.*",
         OPTIM + "test_sgd_is_pytorchs": "sgd_(heavyball|nesterov)/params",
         LOSSES + "test_deferred_weights_are_the_authors_before_and_after": "ldam_drw_weights/.*",
-        WITHIN_AN_EPOCH: ("cb_tf_lr/.*", "google_la_lr/.*"),
+        OMITTED + "rates that change within an epoch, which ltjax does not have":
+            ("cb_tf_lr/.*", "google_la_lr/.*"),
     },
     "sm_subset_selection": {
         INPUT: ".*/all_targets",
         SPLITS + "test_the_chosen_images_are_the_authors":
-            ("[^/]*/(exp|step)_[^/]*/(selected_index|counts)",),
+            "[^/]*/(exp|step)_[^/]*/(selected_index|counts)",
         SPLITS + "test_the_chosen_images_have_the_authors_labels": ".*/selected_targets",
         SPLITS + "test_the_full_size_selection_is_the_authors": ".*/sorted_full_.*",
     },
