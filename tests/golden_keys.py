@@ -3,8 +3,6 @@
 Files and keys are regular expressions that match as a whole; every key matches one pattern.
 """
 
-import re
-
 INPUT = "input"  # some test reads it
 OMITTED = "not compared: "  # and the reason
 
@@ -23,11 +21,8 @@ MIXING = "test_mixing.py::"
 DECOUPLED = "test_decoupled.py::"
 OPTIM = "test_optim.py::"
 SPLITS = "test_splits.py::"
-BRANCHES = "test_golden_branches.py::"
-BACKBONES = "test_golden_backbones.py::"
 
 NO_COUNTER = OMITTED + "counters of batches, which ltjax does not keep"
-WITHIN_AN_EPOCH = OMITTED + "rates that change within an epoch, which ltjax does not have"
 
 # file -> who compares what
 KEYS = {
@@ -40,8 +35,7 @@ KEYS = {
             (".*/expert_losses", ".*/bias", ".*/mean_logits"),
         MODERN + "test_the_loss_of_blends_is_the_authors":
             "mixup/(loss|grad_expert_logits|mixed_image)",
-        OMITTED + "the parameter of a distribution of which the drawn share is given":
-            "mixup/alpha",
+        OMITTED + "the parameter of the distribution from which the given share is": "mixup/alpha",
     },
     "bbn_mixed_loss": {
         INPUT: ("logits", "label_[ab]", "epochs"),
@@ -92,8 +86,7 @@ KEYS = {
     },
     "ncl_loss": {
         INPUT: ".*/(class_counts|expert_logits|target|hcm_n|factor_full|factor_hcm)",
-        MODERN + "test_losses_and_their_gradients_are_the_authors":
-            ".*/(loss|grad_expert_logits)",
+        MODERN + "test_losses_and_their_gradients_are_the_authors": ".*/(loss|grad_expert_logits)",
         MODERN + "test_disagreement_on_all_classes_is_the_authors": ".*/nbod_full",
     },
     "oltr_cosine_classifier": {
@@ -139,23 +132,19 @@ KEYS = {
     },
     "ride_resnet10_imagenet": {
         INPUT: ("base_seed", "keys", "shapes", "x_shape"),
-        BRANCHES + "test_resnet10_with_three_heads_is_the_authors":
+        "test_golden_branches.py::test_resnet10_with_three_heads_is_the_authors":
             ("num_params", "eval/.*", "train/.*"),
     },
     "ride_resnet32": {
         INPUT: ("state_dict/.*", "x", "target", "class_counts"),
-        BRANCHES + "test_resnet32_with_three_heads_is_the_authors":
+        "test_golden_branches.py::test_resnet32_with_three_heads_is_the_authors":
             ("eval/.*", r"train/epoch\d+/(expert|mean)_logits", "train/epoch1/after_forward/.*"),
         RIDE + "test_gradients_of_the_network_are_the_authors": r"train/epoch\d+/(loss|grad/.*)",
     },
-    "ride_schedule": {
-        INPUT: "cfg/.*",
-        RIDE + "test_rates_are_the_authors": "lr/.*",
-    },
+    "ride_schedule": {INPUT: "cfg/.*", RIDE + "test_rates_are_the_authors": "lr/.*"},
     "sade_loss": {
         INPUT: ".*/(class_counts|tau|expert_logits|target)",
-        MODERN + "test_losses_and_their_gradients_are_the_authors":
-            ".*/(loss|grad_expert_logits)",
+        MODERN + "test_losses_and_their_gradients_are_the_authors": ".*/(loss|grad_expert_logits)",
         MODERN + "test_the_reversed_prior_is_the_authors": ".*/(inverse_)?prior",
         MODERN + "test_predictions_are_of_the_mean_of_logits": ".*/eval_loss",
     },
@@ -202,9 +191,10 @@ KEYS = {
     },
     "sm_imagenet_backbones": {
         INPUT: ("seed_offset", "x_first5", "x_sum", ".*/(names|shapes)"),
-        BACKBONES + "test_features_and_statistics_are_the_authors":
+        "test_golden_backbones.py::test_features_and_statistics_are_the_authors":
             (".*/eval_(feature|layer._channel_mean)", ".*/train_.*"),
-        BACKBONES + "test_backbones_have_as_many_parameters_as_the_authors": ".*/num_params",
+        "test_golden_backbones.py::test_backbones_have_as_many_parameters_as_the_authors":
+            ".*/num_params",
         OMITTED + "how far the authors' own float32 is from float64": ".*/f32_max_abs_dev_eval",
     },
     "sm_losses": {
@@ -234,8 +224,7 @@ KEYS = {
             "[AB]/(manifold_)?mix_up_.*/(loss|mixed_input)",
         MIXING + "test_remix_is_the_authors_in_both_forms":
             ("[AB]/remix_persample_.*", "[AB]/remix_CrossEntropy_.*/loss"),
-        MIXING + "test_remix_blends_inputs_as_mixup_does":
-            "[AB]/remix_CrossEntropy_.*/mixed_input",
+        MIXING + "test_remix_blends_inputs_as_mixup_does": "[AB]/remix_CrossEntropy_.*/mixed_input",
         MIXING + "test_mixup_is_that_of_its_authors": "mixup_cifar10/lam.*/(mixed_x|y_b|loss)",
         OMITTED + "the labels as they were": "mixup_cifar10/lam.*/y_a",
     },
@@ -289,12 +278,13 @@ KEYS = {
         OPTIM + "test_the_cosine_schedule_is_decouplings": "cbal_cosine_.*",
         OPTIM + "test_sgd_is_pytorchs": "sgd_(heavyball|nesterov)/params",
         LOSSES + "test_deferred_weights_are_the_authors_before_and_after": "ldam_drw_weights/.*",
-        WITHIN_AN_EPOCH: ("cb_tf_lr/.*", "google_la_lr/.*"),
+        OMITTED + "rates that change within an epoch, which ltjax does not have":
+            ("cb_tf_lr/.*", "google_la_lr/.*"),
     },
     "sm_subset_selection": {
         INPUT: ".*/all_targets",
         SPLITS + "test_the_chosen_images_are_the_authors":
-            ("[^/]*/(exp|step)_[^/]*/(selected_index|counts)",),
+            "[^/]*/(exp|step)_[^/]*/(selected_index|counts)",
         SPLITS + "test_the_chosen_images_have_the_authors_labels": ".*/selected_targets",
         SPLITS + "test_the_full_size_selection_is_the_authors": ".*/sorted_full_.*",
     },
@@ -308,27 +298,3 @@ KEYS = {
              "per_sample_variance_of_target_prob"),
     },
 }  # fmt: skip
-
-
-def patterns_of(name):
-    """[(pattern of keys, what is said of them)] of a golden file."""
-    rows = [row for file, row in KEYS.items() if re.fullmatch(file, name)]
-    assert len(rows) == 1, f"golden_keys.KEYS has {len(rows)} rows for {name}"
-    return [
-        (pattern, said)
-        for said, patterns in rows[0].items()
-        for pattern in ((patterns,) if isinstance(patterns, str) else patterns)
-    ]
-
-
-def said_of(name, key):
-    """INPUT, the test that compares a key, or OMITTED and the reason."""
-    found = [(p, said) for p, said in patterns_of(name) if re.fullmatch(p, key)]
-    assert len(found) == 1, f"{len(found)} patterns of golden_keys.KEYS match {name}: {key}"
-    return found[0][1]
-
-
-def compared_by(name):
-    """The tests that compare keys of a golden file."""
-    said = {said for _, said in patterns_of(name)}
-    return {one for one in said if one != INPUT and not one.startswith(OMITTED)}

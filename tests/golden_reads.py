@@ -6,14 +6,39 @@ that its test did not read, or an input that no test read, makes the session fai
 """
 
 import collections
+import re
 
 import numpy as np
 import pytest
 from conftest import READ, SHARED, function_of
-from golden_keys import INPUT, compared_by, said_of
+from golden_keys import INPUT, KEYS, OMITTED
 
 COLLECTED = collections.defaultdict(set)  # function -> ids of its tests, one for each parameter
 PASSED = set()  # ids of tests
+
+
+def patterns_of(name):
+    """[(pattern of keys, what is said of them)] of a golden file."""
+    rows = [row for file, row in KEYS.items() if re.fullmatch(file, name)]
+    assert len(rows) == 1, f"golden_keys.KEYS has {len(rows)} rows for {name}"
+    return [
+        (pattern, said)
+        for said, patterns in rows[0].items()
+        for pattern in ((patterns,) if isinstance(patterns, str) else patterns)
+    ]
+
+
+def said_of(name, key):
+    """INPUT, the test that compares a key, or OMITTED and the reason."""
+    found = [(p, said) for p, said in patterns_of(name) if re.fullmatch(p, key)]
+    assert len(found) == 1, f"{len(found)} patterns of golden_keys.KEYS match {name}: {key}"
+    return found[0][1]
+
+
+def compared_by(name):
+    """The tests that compare keys of a golden file."""
+    said = {said for _, said in patterns_of(name)}
+    return {one for one in said if one != INPUT and not one.startswith(OMITTED)}
 
 
 def unread():

@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 from conftest import ROOT, SHARED
-from golden_keys import INPUT, KEYS, OMITTED, compared_by, patterns_of, said_of
+from golden_keys import INPUT, KEYS, OMITTED
+from golden_reads import compared_by, patterns_of, said_of
 
 
 @pytest.fixture(scope="module")
