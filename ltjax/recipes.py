@@ -100,11 +100,11 @@ def own_choices(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a config chooses beyond what the name of its method stands for, {field: value}.
 
     Args:
-      config: plain nested dicts, as `as_dict` gives them. Looked at are METHOD_GROUPS, and the
-        options of the network.
+      config: plain nested dicts, as `as_dict` gives them. Looked at are METHOD_GROUPS, the options
+        of the network, and what experts share.
     """
     named = {group: {"name": config[group]["name"]} for group in ("method", "data")}
-    plain, groups = as_dict(settings_from(filled(named))), (*METHOD_GROUPS, "network")
+    plain, groups = as_dict(settings_from(filled(named))), (*METHOD_GROUPS, "network", "share")
     found = differences(*({group: one[group] for group in groups} for one in (plain, config)))
     found.pop("network.name", None)
     return {field: value for field, (_, value) in found.items() if value is not None}

@@ -9,12 +9,12 @@ from conftest import ROOT
 
 from ltjax import train
 from ltjax.config.choices import choose
-from ltjax.config.settings import all_fields
+from ltjax.config.settings import all_fields, plain_dict, settings_from
 from ltjax.data import datasets
 from ltjax.data.images import InMemory
 from ltjax.data.splits import long_tailed_counts
 from ltjax.models import NETWORKS
-from ltjax.recipes import TABLES, functions_of, settings_of
+from ltjax.recipes import TABLES, filled, functions_of, settings_of
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
@@ -76,7 +76,7 @@ def test_every_other_choice_is_one_name_away(path):
         for name in table:
             config = read(path).get_config()
             config[field].name = name
-            spec = getattr(settings_of(config), field)
+            spec = getattr(settings_from(filled(plain_dict(config))), field)
             choose(functions_of(field), field, **{**spec, **needed.get(name, {})})
 
 

@@ -44,7 +44,7 @@ MISTAKES = [
     ({"method": {"name": "tau_norm", "tau": -1.0}}, ["config.method.tau is -1.0", "at least 0"]),
     (
         {"method": {"name": "ldam_drw"}},
-        ["config.loss.name is 'cross_entropy'", "'ldam_drw'", "'ldam'"],
+        ["config.loss.name='ldam'", "'ldam_drw'", "says 'cross_entropy'"],
     ),
     ({"method": {"name": "ride", "num_head": 4}}, ["config.method.num_head", "mean 'num_heads'"]),
     ({"method": {"name": ["crt", "lws"]}}, ["config.method.name is ['crt', 'lws']", "a string"]),

@@ -214,7 +214,10 @@ def test_authors_choices_for_a_data_set_are_defaults(name, data, expected):
         ({"method": {"name": "balpoe", "tau_min": 3.0}}, ["config.method.tau_min is 3.0", "2.0"]),
         ({"method": {"name": "sade", "passes": 0}}, ["config.method.passes is 0"]),
         ({"method": {"name": "sade", "passes": 2}}, ["passes is 2", "aggregate is False"]),
-        ({"method": {"name": "sade"}, "loss": {"start": 0.5}}, ["config.loss.start is 0.5", "own"]),
+        (
+            {"method": {"name": "sade"}, "loss": {"name": "focal"}},
+            ["config.loss.name is 'focal'", "own"],
+        ),
         ({"method": {"name": "ride", "teacher_heads": 4}}, ["teacher_heads is 4", "distill is"]),
         ({"method": {"name": "sade", "tau": -1.0}}, ["config.method.tau is -1.0"]),
         ({"method": {"name": "sade"}, "network": {"name": "resnet31"}}, ["config.network.name"]),

@@ -61,7 +61,7 @@ def test_second_phases_have_the_authors_schedules(method, epochs, share, name, m
         asked.append((num_epochs, options))
         return step(num_epochs, steps_per_epoch, **options)
 
-    monkeypatch.setitem(optim.SCHEDULES, "step", spy)
+    monkeypatch.setattr(optim, "step", spy)
     toy.recipe(method, num_epochs=epochs / share)
     num_epochs, options = asked[-1]
     assert num_epochs == pytest.approx(epochs)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import ImageEnhance, ImageOps
-from test_operations import affine, grey, images, to_pillow
+from test_pillow import affine, grey, images, to_pillow
 
 from ltjax.augmentation import policies
 from ltjax.augmentation.policies import CIFAR10, RANDAUGMENT, STRENGTHS

@@ -60,7 +60,7 @@ def test_methods_are_run_over_seeds_and_tabulated(tmp_path, capsys):
 
     (tmp_path / "drw-1" / "report.json").unlink()  # the remedy for one that is damaged
     assert compare(tmp_path, ["drw"], [0, 1])[0]["test"] == rows[0]["test"]
-    assert "Going on from" in capsys.readouterr().out
+    assert "Resuming from" in capsys.readouterr().out
 
 
 def test_variants_have_experts_and_options_of_their_own(tmp_path):
@@ -109,7 +109,7 @@ def test_variants_have_experts_and_options_of_their_own(tmp_path):
             ["classifier", "ldam"],
             [0],
             {"loss": {"name": "focal"}},
-            ["config.loss.name is 'focal'", "'ldam'"],
+            ["says 'focal'", "config.loss.name='ldam'"],
         ),
         (
             ["classifier", "cam"],

@@ -224,7 +224,7 @@ def _labels(reports: Mapping[str, dict]) -> dict[str, str]:
     shared, own = _varying(every), _varying(every, decided=True)
     for key, report in reports.items():
         config, flat, chosen = report["config"], _flat(report["config"]), _options(report)
-        said = [field for field in own if field in chosen or field.startswith("share.")]
+        said = [field for field in own if field in chosen]
         said += [field for field in shared if field != "num_experts"]
         name = config["method"]["name"]
         name += "".join(f"+{field}={flat[field]}" for field in said if field in flat)

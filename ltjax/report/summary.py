@@ -102,7 +102,8 @@ def _title(settings, recipe, options):
     else:
         experts = "one expert" if settings.num_experts == 1 else f"{settings.num_experts} networks"
     adapted = ", adapted to the test images (without their labels)" if _adapted(recipe) else ""
-    said = ", ".join(f"{field}={value}" for field, value in options.items())
+    named = {field: value for field, value in options.items() if not field.startswith("share.")}
+    said = ", ".join(f"{field}={value}" for field, value in named.items())
     method = settings.method["name"] + (f" ({said})" if said else "")
     return f"{method}, {experts}, {network}{adapted}"
 
