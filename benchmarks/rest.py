@@ -97,12 +97,12 @@ def parts(settings, images) -> dict:
     request = host()
     read = compiled(read, on, (mesh.EXPERTS, mesh.WHOLE, mesh.REQUESTS))
 
-    aim = objective(settings, info.class_counts)
+    minimised = objective(settings, info.class_counts)
 
     def judge(logits, label, keys):
         def of_one(logits, label, key):
             def mean(logits):
-                values, weights = aim(logits, label, key, 0.5)
+                values, weights = minimised(logits, label, key, 0.5)
                 return (values * weights).sum() / weights.sum()
 
             accuracy = (logits.argmax(-1) == label).mean()

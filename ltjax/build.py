@@ -1,7 +1,7 @@
-"""What the choices of a config make: the only file that binds a name to a thing.
+"""Makes the parts of a run from a config's choices: the only file that binds names to parts.
 
-A method asks for what it needs (`network`, `objective`, `mixing`, `phase`), and names functions
-where a later phase has choices of its own: `phase(..., sampler=sampling.class_balanced)`.
+A method calls what it needs (`network`, `objective`, `mixing`, `phase`). If a later phase has its
+own choices, the method names functions: `phase(..., sampler=sampling.class_balanced)`.
 """
 
 import functools
@@ -53,7 +53,7 @@ def objective(settings: Settings, class_counts: np.ndarray) -> Objective:
 
     Args:
       settings: `loss` and `reweight` are read. Before its `start` a loss is plain cross-entropy,
-        and a re-weighting counts all examples alike.
+        and re-weighting gives all examples weight 1.
       class_counts: i64[C].
 
     Raises:
@@ -64,7 +64,7 @@ def objective(settings: Settings, class_counts: np.ndarray) -> Objective:
     requires.check(LOSSES[settings.loss["name"]], settings)
     divide_by = settings.loss.get("divide_by")
     if divide_by is not None and settings.reweight["name"] == "none":
-        why = "without re-weighting all weights are 1, so it does nothing; leave it out"
+        why = "without re-weighting all weights are 1, so it has no effect; leave it out"
         raise FieldError("loss.divide_by", divide_by, why)
     before = cross_entropy(class_counts)
     # margins in cosines are scaled as the head scales these
@@ -88,7 +88,7 @@ def sampler_of(settings: Settings) -> Sampling:
 
 
 def in_order(labels: np.ndarray, batch_size: int, num_steps: int) -> sampling.Draw:
-    """All images in their order, again and again, the same for every expert."""
+    """All images in order, repeated, the same for every expert."""
     del num_steps
     return sampling.in_order(len(labels), batch_size)
 
@@ -102,7 +102,7 @@ def on_images(
       method: reads normalised floats.
       info: of the data.
       settings: its augmentation and type of floats are read.
-      augment: a row of AUGMENTS in place of the config's.
+      augment: a row of AUGMENTS that overrides the config's.
     """
     augment = augment or choose(AUGMENTS, "augment", **settings.augment)
     made = augment(info, info.image_shape)
@@ -127,7 +127,7 @@ def phase(
     source: str = "train",
     skip_evaluation: bool = False,
 ) -> Phase:
-    """A phase of training; what is not given is as the config says.
+    """A phase of training; arguments that are not given come from the config.
 
     Args:
       settings: of the phase.
@@ -136,15 +136,15 @@ def phase(
       num_experts: E.
       name: of the phase.
       begin: how its state begins.
-      around: made of the method that reads uint8 images, the one to train: what is to happen to
-        images before they are augmented.
+      around: wraps the method that reads uint8 images, for example to change images before they are
+        augmented.
       sampler: of the batch.
       streams: further samplers; the method finds what they draw, augmented, under their names.
       schedule: (epochs, steps in one) -> learning rates.
-      rates: {group of params: factor of its learning rate}, where that is not 1.
+      rates: {group of params: factor of its learning rate}; 1 if not given.
       augment: a row of AUGMENTS.
-      num_steps: by default those of config.num_epochs.
-      source: what is drawn from; see `ltjax.phases.Phase`.
+      num_steps: by default from config.num_epochs.
+      source: the split that images come from; see `ltjax.phases.Phase`.
       skip_evaluation: see `ltjax.phases.Phase`.
 
     Raises:
@@ -193,10 +193,10 @@ def passes(
     source: str = "train",
     begin: Begin = start_from("backbone", "head"),  # noqa: B008, a pure function
 ) -> Phase:
-    """A phase that learns without gradients: it goes over images in order, `times` times.
+    """A phase that learns without gradients: `times` passes over the images, in order.
 
-    They come as they are, not augmented; index -1 fills up the last batch of each pass. All of the
-    method must be frozen.
+    Images are not augmented; index -1 pads the last batch of each pass. All params of the method
+    must be frozen.
     """
     size = info.num_train if source == "train" else info.num_validation
     num_steps = times * steps_per_epoch(size, settings)

@@ -1,40 +1,40 @@
-"""Exceptions that mean "the user can mend this"; `ltjax.main` prints them as one line."""
+"""Exceptions for mistakes that the user can correct; `ltjax.main` prints them as one line."""
 
 from collections.abc import Container, Mapping
 from typing import Any
 
 
 class UserError(ValueError):
-    """A value from outside that cannot be used: the message names it, what would work, and where.
+    """A value from outside that cannot be used; the message names it and what would work.
 
-    Everything else that is raised is a bug of ours and keeps its traceback.
+    Any other exception is a bug and keeps its traceback.
     """
 
 
 class FieldError(UserError):
     """A value of a config that cannot be used.
 
-    All such messages have one grammar: "config.FIELD is VALUE; it must be WHAT." or "config.FIELD
-    is VALUE, but WHY.", and where a value is known that works, "; use --config.FIELD=OTHER" before
-    the end.
+    All such messages have one grammar: "config.FIELD is VALUE; it must be WHAT.", "config.FIELD
+    is VALUE, but WHY." or "config.FIELD needs WHAT."; if a value is known to work, "; use
+    --config.FIELD=OTHER" precedes the full stop.
     """
 
     def __init__(self, field: str, value: Any, why: str, use: Any = None):
-        """Make an error; its text is made when it is read.
+        """Make an error; its text is put together when it is read.
 
         Args:
-          field: below config, as "network.head". A row of a table gives its own options by their
-            names alone: the binder (ltjax.config.choices) knows the group that they are in.
+          field: its path below config, such as "network.head". A row of a table names its own
+            options without the group, which the binder (ltjax.config.choices) adds.
           value: what the config says.
-          why: "it must be ...", or what speaks against the value.
-          use: a value that works; or {field: value}, of which each alone would do.
+          why: "it must be ...", "needs ...", or the reason against the value.
+          use: a value that works; or {field: value}, where each entry alone works.
         """
         super().__init__(field, value, why, use)
         self.field, self.value, self.why = field, value, why
         self.use = use if isinstance(use, Mapping) else {} if use is None else {field: use}
 
     def place(self, group: str, options: Container[str]) -> None:
-        """Fields of these names are in a group of the config."""
+        """Put the options named without their group into `group`."""
 
         def whole(field):
             return f"{group}.{field}" if field in options else field
@@ -44,20 +44,22 @@ class FieldError(UserError):
 
     def __str__(self) -> str:
         between = "; " if self.why.startswith("it must ") else ", but "
+        given = f"is {shown(self.value)}{between}"
+        given = "" if self.why.startswith("needs ") else given
         others = [f"--config.{field}={value}" for field, value in self.use.items()]
         use = f"; use {' or '.join(others)}" if others else ""
-        return f"config.{self.field} is {shown(self.value)}{between}{self.why}{use}."
+        return f"config.{self.field} {given}{self.why}{use}."
 
 
 class Missing:
-    """In place of a value that a config must give and does not."""
+    """Stands for a required value that a config does not give."""
 
     def __repr__(self) -> str:
         return "missing"
 
 
 def shown(value: Any) -> str:
-    """A value as a message repeats it: its repr in one line, cut to some 60 characters."""
+    """The repr of a value for a message, in one line of at most 60 characters."""
     try:
         return shortened(repr(value))
     except (ValueError, RecursionError):  # too many digits, or too deep, for Python to write
@@ -65,6 +67,6 @@ def shown(value: Any) -> str:
 
 
 def shortened(text: str) -> str:
-    """Text in one line, the middle left out where it has more than 60 characters."""
+    """Text in one line; beyond 60 characters its middle is left out."""
     text = " ".join(text.split())
     return text if len(text) <= 60 else f"{text[:38]}...{text[-19:]}"

@@ -1,12 +1,12 @@
-"""Limits of options, declared where an option stands, and the one check of types and limits.
+"""Limits of options, declared with each option, and the one check of types and limits.
 
     gamma: Annotated[float, at_least(0)] = 2.0
     box: Annotated[str, one_of("as_code", "full")] = "as_code"
     passes: Annotated[int, at_least(1), at_most(1000), only_with("aggregate")] = 5
 
-Rows of tables and the fields of `ltjax.config.settings` are declared so; `conform` checks a value
-against its declaration, and `ltjax.catalogue` shows what `text` says of it. What sizes arrays,
-loops or programs has an upper limit, far above what is of use and below what ends in a hang.
+Rows of tables and the fields of `ltjax.config.settings` are declared in this way; `conform` checks
+a value against its declaration, and `ltjax.catalogue` shows its `text`. An option that sizes
+arrays, loops or programs has an upper limit, far above useful values and below a hang.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ from ltjax.errors import FieldError
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
-    """What a value must keep."""
+    """A condition on a value."""
 
     text: str  # such as "at least 0"
-    check: Callable[[Any], bool]  # whether a value keeps it
+    check: Callable[[Any], bool]  # whether a value meets it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class OneOf:
 
 @dataclasses.dataclass(frozen=True)
 class OnlyWith:
-    """An option that does nothing while another one of its row is off: False, 0 or None."""
+    """An option without effect while another one of its row is off: False, 0 or None."""
 
     option: str
 
@@ -95,11 +95,11 @@ class Declared(typing.NamedTuple):
     kind: type
     limits: tuple[Limit | OneOf, ...] = ()
     only_with: tuple[OnlyWith, ...] = ()
-    optional: bool = False  # whether None will do
+    optional: bool = False  # whether None is allowed
 
     @property
     def text(self) -> str:
-        """Its limits, as "at least 0, below 1"; empty if there are none."""
+        """Its limits, such as "at least 0, below 1"; empty if there are none."""
         return ", ".join(note.text for note in (*self.limits, *self.only_with))
 
 
@@ -116,9 +116,9 @@ def declared(annotation: Any) -> Declared:
 
 
 def conform(value: Any, annotation: Any, field: str) -> Any:
-    """A value as it is declared: an int may stand for a float, a list for a tuple.
+    """A value of its declared type: an int is accepted for a float, a list for a tuple.
 
-    Numbers of NumPy are as good as Python's. True and False are no numbers.
+    NumPy's numbers are accepted like Python's. True and False are not accepted as numbers.
 
     Args:
       value: what the config says.
@@ -152,7 +152,7 @@ def plain(value: Any) -> Any:
 
 
 def among(name: Any, known: Iterable[str]) -> str:
-    """ "one of a, b (did you mean 'a'?)": the names that are known, and the one that was meant."""
+    """ "one of a, b (did you mean 'a'?)": the known names, and the closest one."""
     known = list(known)
     return f"one of {', '.join(known)}{guess(name, known)}"
 

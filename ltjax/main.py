@@ -3,17 +3,20 @@
 import difflib
 import itertools
 import os
+import re
 import shlex
 import signal
 import sys
 import textwrap
 import traceback
+from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from absl import flags, logging
 from ml_collections import config_flags
 
-from ltjax.errors import UserError
+from ltjax.errors import FieldError, UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -21,56 +24,67 @@ _CONFIG = config_flags.DEFINE_config_file(
     lock_config=False,
     accept_new_attributes=True,  # ltjax.config.settings checks all fields
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; by default one under runs/.")
-_LIST = flags.DEFINE_bool("list", False, "Print what there is to choose from, and stop.")
-_PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config and stop.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: one under runs/.")
+_LIST = flags.DEFINE_bool("list", False, "Print all choices with their options, and exit.")
+_PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config and exit.")
 _COMPARE = flags.DEFINE_list(
     "compare",
     None,
-    "Methods to run one after another and tabulate, or all; see --list. ldam:3: of 3 experts; "
-    "focal+loss.gamma=1.0: with options of its own.",
+    "Methods to run one after another and compare in a table, or all; see --list. ldam:3 trains "
+    "3 experts; focal+loss.gamma=1.0 sets an option for that method alone.",
 )
 _SEEDS = flags.DEFINE_list(
-    "seeds", None, "Seeds of the runs that --compare makes, such as 0,1,2; by default config.seed."
+    "seeds", None, "Seeds of the runs of --compare, such as 0,1,2; default: config.seed."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One of several processes that SLURM, Kubernetes or a TPU pod started."
+    "distributed",
+    False,
+    "This process is one of several started by SLURM, Kubernetes or a TPU pod.",
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "host:port of process 0, for processes that are started by hand."
+    "coordinator", None, "host:port of process 0, for processes started by hand."
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Used with --coordinator.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Used with --coordinator; from 0.")
 
+_EXAMPLE = "Example: --config configs/digits.py."
+_KINDS = {bool: "True or False", int: "an integer", float: "a number"}
 _OPTIONS = (_CONFIG, _WORKDIR, _COMPARE, _SEEDS, _LIST, _PRINT_CONFIG, _DISTRIBUTED)
 _OPTIONS += (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)
 
 
 def main(argv: list[str]) -> int:
-    """Run from a command line; returns the exit code: 0, 1 diverged, 2 the user's mistake."""
-    logging.set_verbosity(logging.ERROR)  # TFDS and Orbax say much that is not for users
+    """Run from a command line; returns the exit code: 0, 1 diverged, 2 a mistake of the user."""
+    logging.set_verbosity(logging.ERROR)  # TFDS and Orbax log much that users need not see
     if {"--help", "-h", "-help"} & set(argv[1:]):
         print(_help())
         return 0
     path = _config_path(argv)
     if path is not None and not os.path.isfile(path):
-        return _fail(f"--config is {path!r}, which is no file; name one, as configs/digits.py is.")
+        return _fail(f"--config: no such file {path!r}. {_EXAMPLE}")
+    for word in argv[1:]:
+        name = word.partition("=")[0]
+        if name.startswith(("--config.", "-config.")) and "-" in name.lstrip("-"):
+            meant = f"--{name.lstrip('-').replace('-', '_')}"
+            return _fail(f"Unknown option {name}. Names have underscores: did you mean {meant}?")
     try:
         rest = flags.FLAGS(argv)[1:]
         config = _CONFIG.value
-        if config is not None:
-            config.keys()  # a file that failed to load says so when it is first looked at
-    except Exception as error:  # whatever a config file or an override may raise
-        return _fail(_what_failed(error))
+        if path is not None and not hasattr(config, "keys"):  # raises if the file failed to load
+            return _fail(_returns(path, type(config).__name__))
+    except Exception as error:  # config files and overrides may raise anything
+        return _fail(_what_failed(error, path))
     if rest:
-        return _fail(f"What is {' '.join(rest)!r}? Options are --config, --workdir; see --help.")
+        return _fail(f"Unexpected argument {rest[0]!r}. See --help.")
     if _LIST.value:
         return _list()
     if config is None:
-        return _fail("Which config? Add --config, for example --config configs/digits.py.")
+        return _fail(f"No --config was given. {_EXAMPLE}")
     by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if by_hand.count(None) not in (0, 3):
-        return _fail("--coordinator, --num_processes and --process_id go together; give all three.")
+        return _fail(
+            "Give --coordinator, --num_processes and --process_id together, or none of them."
+        )
     if _PRINT_CONFIG.value:
         return _print(config)
     from ltjax import runtime
@@ -100,10 +114,10 @@ def _run(config, argv: list[str], together: bool) -> int:
     try:
         if _COMPARE.value is not None:
             if any(word.startswith("--config.method.name") for word in argv):
-                return _fail("--config.method.name is for a single run; --compare names methods.")
+                return _fail("--compare chooses the methods. Remove --config.method.name.")
             compare(config, _COMPARE.value, _seeds(config), _WORKDIR.value)
         elif _SEEDS.value is not None:
-            return _fail("--seeds goes with --compare; for one run there is --config.seed.")
+            return _fail("--seeds requires --compare. For a single run, use --config.seed.")
         else:
             run(config, _WORKDIR.value)
     except UserError as error:
@@ -111,10 +125,10 @@ def _run(config, argv: list[str], together: bool) -> int:
     except Diverged as error:
         return _fail(str(error), code=1)
     except Stopped as stopped:
-        print(f"{stopped}\nTo go on: {again}", flush=True)
+        print(f"{stopped}\nTo resume: {again}", flush=True)
         return stopped.exit_code
     except KeyboardInterrupt:  # before training began, or pressed twice
-        return _fail(f"Interrupted; what was saved before is kept.\nTo go on: {again}", code=130)
+        return _fail(f"Interrupted. Earlier checkpoints are kept.\nTo resume: {again}", code=130)
     except Exception:
         if not together:
             raise
@@ -140,7 +154,9 @@ def _seeds(config) -> list[int]:
     if _SEEDS.value is None:
         return [config.get("seed", 0)]
     if not all(seed.isdecimal() for seed in _SEEDS.value):
-        raise UserError(f"--seeds is {','.join(_SEEDS.value)!r}; write numbers, such as 0,1,2.")
+        raise UserError(
+            f"--seeds is {','.join(_SEEDS.value)!r}; it must be integers, such as 0,1,2."
+        )
     return [int(seed) for seed in _SEEDS.value]
 
 
@@ -166,23 +182,21 @@ def _join_processes() -> None:
 
 
 def _help() -> str:
-    from ltjax.config.settings import all_fields
-
     options = [
         textwrap.fill(
             f"  --{flag.name}: {flags.FLAGS[flag.name].help}", 80, subsequent_indent="    "
         )
         for flag in _OPTIONS
     ]
-    values = [f"  --config.{name}={value!r}" for name, value in all_fields()]
+    values = [f"  --config.{name}={value!r}" for name, value in _all_fields()]
     return "\n".join(
         [__doc__, "Options:", *options, "", "Fields of a config, and their defaults:", *values]
         + [
             "",
-            "ltjax/config/settings.py says what each field means. --list prints what is chosen by",
-            "name, and the options that it takes, such as config.sampler.q.",
-            "--config F --print_config checks a config, and shows it with what its method's name",
-            "stands for.",
+            "ltjax/config/settings.py documents each field. --list prints all choices by name and",
+            "their options, such as config.sampler.q.",
+            "--config F --print_config checks a config and prints it, with the fields that its",
+            "method sets.",
         ]
     )
 
@@ -196,41 +210,76 @@ def _config_path(argv: list[str]) -> str | None:
     return None
 
 
-def _what_failed(error: Exception) -> str:
-    """The line that says what is wrong; of a config file that failed to load, the last one."""
+def _what_failed(error: Exception, path: str | None = None) -> str:
+    """One line for an error from the config file `path` or from an option."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = lines or [type(error).__name__]
     if isinstance(error, flags.UnrecognizedFlagError):
         return _unknown_option(error.flagname)
+    if isinstance(error, AttributeError) and "attribute 'get_config'" in lines[0]:
+        return f"--config: {path!r} has no function get_config(). See configs/digits.py."
+    if "config file" in lines[0]:  # a traceback, which ends with the error of the file
+        return f"--config: {path!r} failed to load: {lines[-1]}"
+    if isinstance(error, SyntaxError | OSError) or _raised_in(path, error):
+        cause = lines[0].rpartition("failure to load:")[2].strip()
+        return f"--config: {path!r} failed to load: {cause}"
+    lookup = re.search(r"<class '(\w+)'>\S* does not exist .* lookup: ([\w.]*\w)", lines[0])
+    if lookup:
+        parent = lookup[2].rpartition(".")[0]
+        if not parent:
+            return _returns(path, lookup[1])
+        return (
+            f"Unknown config field config.{lookup[2]}: config.{parent} is a value, not a group of "
+            f"fields. See --help."
+        )
     if isinstance(error, KeyError):
         name, *hint = str(error.args[0]).splitlines()  # 'name', in quotes; did you mean ...?
-        hint = hint[0] if hint else "Is it misspelt, or to be added there?"
+        hint = hint[0] if hint else "Check its spelling, or add it to the file."
         return f"The config file has no group of fields {name}. {hint}"
-    if "as a ConfigDict" in str(error):
+    if "as a ConfigDict" in lines[0]:
         return (
-            "A group of fields cannot be given a value; a named choice is made by its name, as in "
-            "--config.method.name=joint."
+            "A group of config fields cannot be set to a value. To choose by name, set its name, "
+            "as in --config.method.name=joint."
         )
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    return f"--config: {lines[-1]}" if "config file" in lines[0] else lines[0]
+    wrong = re.match(r"flag --config\.(\S+?)=(.*?): ", lines[0])
+    kind = wrong and _KINDS.get(type(dict(_all_fields()).get(wrong[1])))
+    return str(FieldError(wrong[1], wrong[2], f"it must be {kind}")) if kind else lines[0]
+
+
+def _raised_in(path: str | None, error: Exception) -> bool:
+    """Whether code of the config file raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return path is not None and any(
+        os.path.realpath(frame.filename) == os.path.realpath(path) for frame in frames
+    )
+
+
+def _returns(path: str | None, kind: str) -> str:
+    what = "nothing" if kind == "NoneType" else f"a value of type {kind}"
+    return (
+        f"--config: get_config() in {path!r} returned {what}; it must return an "
+        f"ml_collections.ConfigDict."
+    )
+
+
+def _all_fields() -> Iterator[tuple[str, Any]]:
+    from ltjax.config.settings import all_fields
+
+    return all_fields()
 
 
 def _unknown_option(name: str) -> str:
-    """With a guess at what was meant: an option of ours, or a field of the config."""
-    from ltjax.config.settings import all_fields
-
+    """With a guess at what was meant: an option, or a field of the config."""
     if name.startswith("config."):
-        return (
-            f"Which config is --{name} to change? Add --config, as in --config configs/digits.py."
-        )
+        return f"--{name} overrides a field, but no --config was given. {_EXAMPLE}"
     known = {}
-    for path, _ in all_fields():
+    for path, _ in _all_fields():
         group, _, field = path.rpartition(".")
         known.setdefault(group if field == "name" else field, f"config.{path}")
     known |= {flag.name: flag.name for flag in _OPTIONS}
     close = difflib.get_close_matches(name, known, n=1)
-    guess = f"did you mean --{known[close[0]]}? " if close else ""
-    return f"Unknown option --{name}; {guess}--help lists them all."
+    guess = f" (did you mean --{known[close[0]]}?)" if close else ""
+    return f"Unknown option --{name}{guess}. See --help."
 
 
 def _fail(message: str, code: int = 2) -> int:
@@ -239,7 +288,7 @@ def _fail(message: str, code: int = 2) -> int:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """Of Ctrl-C while modules are imported: an exception might be raised where it is swallowed."""
+    """Handle Ctrl-C while modules are imported, where an exception might be swallowed."""
     os._exit(_fail("Interrupted before training began.", code=130))
 
 

@@ -36,13 +36,13 @@ def mesh_for(num_experts: int, devices: Sequence[Any] | None = None, expert: int
       expert: devices along the expert axis; 0 takes gcd(E, devices), the most that divides both.
 
     Raises:
-      UserError: if `expert` divides not both the experts and the devices.
+      UserError: if `expert` does not divide both the experts and the devices.
     """
     devices = jax.devices() if devices is None else devices
     best = math.gcd(num_experts, len(devices))
     expert = expert or best
     if len(devices) % expert or num_experts % expert:
-        why = f"it must divide both {num_experts} experts and {len(devices)} devices (0 chooses)"
+        why = f"it must divide both {num_experts} experts and {len(devices)} devices (0: automatic)"
         raise FieldError("mesh.expert", expert, why, use=best)
     shape = (expert, len(devices) // expert)
     return jax.make_mesh(shape, (EXPERT, DATA), devices=devices, axis_types=(AxisType.Auto,) * 2)
@@ -179,7 +179,7 @@ def process_zero_first(f: Callable[[], None]) -> None:
         if jax.process_count() > 1:
             failed = multihost_utils.process_allgather(np.int32(error is not None)).any()
             error = error or (
-                UserError("Another process cannot go on; it says why.") if failed else None
+                UserError("Another process failed; see its message.") if failed else None
             )
         if error:
             raise error

@@ -38,21 +38,21 @@ def run(
       workdir: the folder of the run; made if it is missing, resumed if it is not. By default one
         under runs/ that belongs to the config.
       brief: if the run is already complete, print one line instead of its tables.
-      splits: data that is ready; by default the config's is prepared and read.
+      splits: ready data; by default the config's data is prepared and read.
 
     Compiled programs are kept in the user's cache folder, which sets options of JAX for the whole
     process, unless config.compute.cache is False (ltjax.runtime).
 
     Returns:
-      The report, as report.json in the folder has it; see ltjax.report.summary.describe.
+      The report, as in report.json in the folder; see ltjax.report.summary.describe.
 
     Raises:
-      UserError: for whatever the user can mend.
+      UserError: for any mistake that the user can correct.
       Stopped: on Ctrl-C or SIGTERM, after saving (ltjax.run.loop).
       Diverged: if the loss is no longer finite (ltjax.run.loop).
     """
     settings = recipes.settings_of(config)
-    kernels.target()  # a wrong LTJAX_KERNELS, too, is said before anything is made
+    kernels.target()  # a wrong LTJAX_KERNELS is reported before anything is written
     folder = (
         pathlib.Path(workdir)
         if workdir
@@ -63,7 +63,7 @@ def run(
         use_cache()
 
     complete = (folder / REPORT).exists()
-    if not complete:  # what is wrong with the data or the recipe is said before a folder is made
+    if not complete:  # errors in data and recipe come before a folder is made
         splits = splits or read(settings, console)
         recipe = recipes.recipe_of(settings, splits.info)
         recipes.check_devices(recipe, settings, splits.info)
@@ -74,7 +74,7 @@ def run(
             if brief:
                 say(console, f"complete: {one_line('test', result['splits']['test'])}")
                 return result
-            say(console, f"This run is complete: {folder}. Give another --workdir to train anew.")
+            say(console, f"This run is complete: {folder}. To train again, give another --workdir.")
         else:
             process_zero_first(lambda: run_folder.remember_data(folder, splits.info))
             checkpoints = holding.enter_context(Checkpoints(folder))
@@ -92,7 +92,7 @@ def run(
 
 
 def read(settings: Settings, console: Console) -> datasets.Splits:
-    """The data of a run, prepared first where that can be done."""
+    """The data of a run; prepared first if possible."""
 
     def prepare():
         datasets.prepare(settings.data, tell=lambda text: say(console, text))
@@ -128,7 +128,7 @@ def _train(run: Run, splits: datasets.Splits, saved: Position | None) -> dict:
             say(run.console, f"Resuming from {loop.at(start)} in {run.folder}.")
         else:
             state = compiled.begin(info.example, state and state.variables)
-            if phase_number:  # what begin did need not be done again
+            if phase_number:  # so that `begin` is not repeated on resume
                 loop.save(state, 0, seconds)
         state, seconds = loop.train(state, start, seconds)
     result = {name: evaluate(state.variables, images) for name, images in evaluated.items()}

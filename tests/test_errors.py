@@ -44,7 +44,7 @@ MISTAKES = [
     ({"method": {"name": "tau_norm", "tau": -1.0}}, ["config.method.tau is -1.0", "at least 0"]),
     (
         {"method": {"name": "ldam_drw"}},
-        ["config.loss.name='ldam'", "'ldam_drw'", "says 'cross_entropy'"],
+        ["'ldam_drw' sets config.loss.name='ldam'", "'cross_entropy'", "'classifier' accepts"],
     ),
     ({"method": {"name": "ride", "num_head": 4}}, ["config.method.num_head", "mean 'num_heads'"]),
     ({"method": {"name": ["crt", "lws"]}}, ["config.method.name is ['crt', 'lws']", "a string"]),
@@ -274,7 +274,7 @@ def test_a_broken_config_json_is_refused(tmp_path, text):
 
 def test_a_folder_where_a_run_is_at_work_is_refused(tmp_path):
     with rundir.claimed(tmp_path, settings_from(GOOD)):
-        assert "Another process is at work" in refused(tmp_path)
+        assert "Another process is using" in refused(tmp_path)
 
 
 def test_a_bucket_is_not_taken_for_a_local_folder(tmp_path, monkeypatch):

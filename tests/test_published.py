@@ -82,7 +82,7 @@ def test_a_document_is_renewed_between_its_marks(tmp_path, capsys):
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "12.3" not in text
     assert "| `bbn` | 82.18 | 47.02 | S2, a leaderboard |" in text
-    with pytest.raises(UserError, match="page: nothing is published there of bbm"):
+    with pytest.raises(UserError, match="page: no published number of bbm"):
         quoted.renewed(old.replace("bbn", "bbm"), "page")
     assert quoted.main([str(tmp_path / "none.md")]) == 2
     assert "none.md" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A run that was killed and goes on is bitwise the run that was never stopped."""
+"""A killed and resumed run is bitwise equal to a run that was never stopped."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def events(folder):
     return [{k: v for k, v in json.loads(line).items() if "per_second" not in k} for line in lines]
 
 
-# (where it is killed, where it goes on: saves are every 2 steps and at the end of a phase)
+# (where it is killed, where it resumes: saves are every 2 steps and at the end of a phase)
 TWO_PHASES = [(("train", 7), (0, 6)), (("second", 1), (1, 0)), (("second", 9), (1, 8))]
 
 
@@ -240,7 +240,7 @@ def wait_for(folder, steps):
 
 @pytest.mark.slow
 def test_sigkill_and_sigterm_from_outside(tmp_path, data_dir):
-    """Killed twice from outside, the second time politely; the same command goes on each time."""
+    """Killed twice from outside, the second time politely; the same command resumes each time."""
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     start = dict(
         cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -255,7 +255,7 @@ def test_sigkill_and_sigterm_from_outside(tmp_path, data_dir):
         said = process.communicate()[0]
         assert process.returncode == (-9 if number == signal.SIGKILL else 143), said
         assert ("Resuming from step" in said) == (steps > 9)
-    assert "To go on: python -m ltjax.main --config" in said
+    assert "To resume: python -m ltjax.main --config" in said
     last = subprocess.run(command(killed, data_dir), **start)
     assert last.returncode == 0 and "Resuming from step" in last.stdout, last.stdout
     toy.assert_trees_equal(read_state(killed), read_state(tmp_path / "whole"))

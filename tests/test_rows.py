@@ -121,7 +121,7 @@ def without(whole, *path):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("", "is damaged: it is not JSON. Delete this file and give the command of its run again"),
+        ("", "is damaged: it is not JSON. Delete this file and repeat the command of its run"),
         (json.dumps(report())[:-50], "it is not JSON"),
         ("[1]", "the whole is missing or not what it should be"),
         (without(report(), "config", "data", "name"), "config.data.name is missing"),

@@ -85,6 +85,6 @@ def test_a_run_shares_what_its_config_says(tmp_path):
 def test_one_expert_shares_with_nobody():
     phase = toy.phase("joint", network={"name": "tiny"})
     with pytest.raises(
-        UserError, match=r"config.share.order is True.*at least two experts.*--config.num_experts=3"
+        UserError, match=r"config.share.order needs at least two experts.*--config.num_experts=3"
     ):
         sharing(phase, Share(order=True))

@@ -132,16 +132,16 @@ def test_the_benchmark_says_what_it_needs():
         assert done.returncode == 2 and "pip install torch" in done.stderr
 
 
-def test_the_torch_loop_trains_the_same_network():
+def test_the_torch_step_trains_the_same_network():
     torch = pytest.importorskip("torch")
-    from ltjax.bench import torch_step as torch_loop
+    from ltjax.bench import torch_step
     from ltjax.learner import Variables
     from ltjax.models import NETWORKS
 
     image = np.random.default_rng(0).normal(size=(5, 32, 32, 3)).astype(np.float32)
     network = NETWORKS["resnet8"](10)
     params, stats = network.init(jax.random.key(0), image)
-    theirs = torch_loop.ResNet(8, 3, 10).eval()
+    theirs = torch_step.ResNet(8, 3, 10).eval()
     convolutions = [m for m in theirs.modules() if isinstance(m, torch.nn.Conv2d)]
     layers = [params["backbone"]["stem"]]
     layers += [

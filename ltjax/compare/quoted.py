@@ -1,4 +1,4 @@
-"""Published numbers beside measured ones, and in the documents.
+"""Published numbers next to measured ones, and in the documents.
 
 `python -m ltjax.compare.quoted docs/*.md` renews what documents quote: the lines between
 
@@ -80,7 +80,7 @@ def renewed(text: str, page: str) -> str:
       page: its name, for messages.
 
     Raises:
-      UserError: if a block names what there is no number of.
+      UserError: if a block names a method without a published number.
     """
 
     def block(found):
@@ -95,7 +95,7 @@ def renewed(text: str, page: str) -> str:
         ]
         missing = set(methods) - {one.method for one in chosen}
         if missing:
-            raise UserError(f"{page}: nothing is published there of {', '.join(sorted(missing))}.")
+            raise UserError(f"{page}: no published number of {', '.join(sorted(missing))}.")
         return f"{start}\n{table(chosen)}\n\n{end}"
 
     return _BLOCK.sub(block, text)

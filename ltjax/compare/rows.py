@@ -1,7 +1,7 @@
 """Reports of finished runs -> the rows of a table: one a variant, with one number a seed.
 
-A pure function of the run folders: whatever is said of several runs is made anew of their
-report.json. Nothing here needs JAX.
+A pure function of the run folders: every table is computed from their report.json files. Nothing
+here needs JAX.
 """
 
 import collections
@@ -34,20 +34,20 @@ class Run(NamedTuple):
 
 
 def find(paths: Sequence[pathlib.Path]) -> tuple[list[Run], list[pathlib.Path]]:
-    """The finished runs in or below folders, and the folders of those that are not finished.
+    """The finished runs in or below folders, and the folders of unfinished runs.
 
     Args:
       paths: of folders, or of report.json files. A run is not looked for within another.
 
     Raises:
-      UserError: for a path that is not there, one without a finished run, or a report that cannot
-        be read.
+      UserError: for a missing path, a path without a finished run, or a report that cannot be
+        read.
     """
     runs, unfinished = {}, {}
     for path in paths:
         folder = path.parent if path.name == REPORT and path.is_file() else path
         if not folder.is_dir():
-            raise UserError(f"{path}: no such folder. Name folders of runs, or those above them.")
+            raise UserError(f"{path}: no such folder. Give folders of runs, or folders above them.")
         finished = False
         for place, below, files in os.walk(folder):
             below.sort()
@@ -111,8 +111,8 @@ def rows(runs: Sequence[tuple[str, Run]]) -> list[dict[str, Any]]:
     """The rows of a table, one a name, in the order of the names' first runs.
 
     Args:
-      runs: (name, run) pairs, of which those of a name differ in the seed alone. Of two with the
-        same seed the first counts.
+      runs: (name, run) pairs; runs with the same name differ only in the seed. Of two with the same
+        seed, the first is used.
 
     Returns:
       dicts of plain values; a list has one value a seed, by rising seeds.
@@ -126,7 +126,7 @@ def rows(runs: Sequence[tuple[str, Run]]) -> list[dict[str, Any]]:
 
 
 def in_common(rows: Sequence[dict]) -> dict[str, Any]:
-    """{field: value} that rows have without their method's meaning it, but where a name says it."""
+    """{field: value} of options that all rows share, apart from those that a name says."""
     found = {}
     for field in dict.fromkeys(field for row in rows for field in row["options"]):
         silent = [row for row in rows if f"+{field}=" not in row["method"]]
@@ -142,7 +142,7 @@ def as_file(rows: Sequence[dict]) -> dict[str, Any]:
 
 
 def _row(name, reports):
-    """A name's numbers, one value per seed; what is None for lack of classes is left out."""
+    """A name's numbers, one value per seed; numbers without classes are left out."""
     tests = [report["splits"]["test"] for report in reports]
     values = {key: [test["average"][key] for test in tests] for key in (*COLUMNS, "nll")}
     experts = [[one["accuracy"] for one in test["experts"]] for test in tests]
@@ -168,7 +168,7 @@ def _row(name, reports):
 
 
 def _options(report):
-    """What a run's config chooses beyond what the name of its method stands for."""
+    """The choices of a run's config beyond those that its method sets."""
     if "options" not in report:  # an earlier version wrote it
         from ltjax.recipes import own_choices  # here: it imports JAX
 
@@ -177,7 +177,7 @@ def _options(report):
 
 
 def _disagreement(test):
-    """The share of images on which two experts differ, the mean over pairs; None of one expert."""
+    """The share of images on which two experts differ, averaged over pairs; None for one expert."""
     table = test["disagreement"]
     pairs = [share for i, line in enumerate(table) for share in line[:i]]
     return statistics.mean(pairs) if pairs else None
@@ -189,7 +189,7 @@ def _is_of_method(variant, run):
 
 
 def _flat(config):
-    """{field: value} of what decides a result, the seed aside."""
+    """{field: value} of all fields that decide a result, except the seed."""
     fields = {field: value for field, (_, value) in differences({}, config).items()}
     return {
         field: value for field, value in fields.items() if field != "seed" and value is not None
@@ -201,7 +201,7 @@ def _key(config):
 
 
 def _varying(configs, decided=False):
-    """Fields that have several values, of those that methods decide or of the others."""
+    """Fields with several values: those that methods decide if `decided`, else the others."""
     flat = [_flat(config) for config in configs]
     fields = dict.fromkeys(field for one in flat for field in one)
     return [
@@ -212,7 +212,7 @@ def _varying(configs, decided=False):
 
 
 def _decided(field):
-    """Is this what the name of a method may stand for?"""
+    """Whether a method may set this field."""
     group = field.partition(".")[0]
     return group in (*METHOD_GROUPS, "share") or (group == "network" and field != "network.name")
 

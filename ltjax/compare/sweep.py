@@ -1,4 +1,4 @@
-"""Methods side by side: the same config with each of them, over seeds, as one table."""
+"""Runs the same config with several methods and seeds, and makes one table of them."""
 
 import json
 import pathlib
@@ -34,32 +34,37 @@ def compare(
 ) -> list[dict]:
     """Run a config with each method and each seed, in folders below one; then tabulate.
 
-    What is complete in that folder is not run again, and what was stopped is resumed, so that the
-    same command finishes a comparison that was interrupted. The table is made of the finished runs
-    in that folder, whichever command made them. A method that diverges is left out.
+    Complete runs in that folder are not repeated, and stopped runs are resumed, so that the same
+    command finishes an interrupted comparison. The table is made from all finished runs in that
+    folder, from this or an earlier command. A method that diverges is left out.
 
     Args:
       config: an ml_collections.ConfigDict; its method's name and its seed are replaced.
       methods: names as in ltjax.compare.variants, or ("all",): all rows of METHODS.
-      seeds: of the runs; the selection of images (data.seed) stays as it is.
+      seeds: of the runs; the selection of images (data.seed) does not change.
       workdir: the folder above those of the runs; by default one under runs/ that belongs to the
         config.
-      splits: the data, ready; by default what config.data says is prepared and read, once.
+      splits: ready data; by default config.data is prepared and read, once.
 
     Returns:
       One row per method, in the order of names; ltjax.compare.rows.rows. comparison.json in the
       folder holds them, and comparison.md shows them.
 
     Raises:
-      UserError: for an unknown method, a folder whose runs are not comparable with these, or
-        whatever a run says; before anything is run. Of "all" methods, those that do not go with
-        the config are left out, and it is said why.
+      UserError: before any run, for an unknown method, a folder whose runs are not comparable, or
+        any error of a run. Of "all" methods, those that do not work with the config are left out,
+        each with a line that says why.
       Diverged: if all methods do.
     """
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise UserError(f"--seeds is {list(seeds)}; it must hold different numbers from 0 on.")
+        raise UserError(
+            f"--seeds is {list(seeds)}; it must be one or more different integers from 0 on, such "
+            f"as --seeds=0,1,2."
+        )
     if not all(methods) or not methods:
-        raise UserError("--compare names no method; write, say, --compare=classifier,ride or =all.")
+        raise UserError(
+            "--compare names no method. Example: --compare=classifier,ride or --compare=all."
+        )
     if len(set(methods)) < len(methods):
         raise UserError(f"--compare is {','.join(methods)}; it must name each method once.")
     console = own_console()
@@ -70,7 +75,7 @@ def compare(
     methods = that_can_run(config, methods, splits.info, console)
     folder = pathlib.Path(workdir) if workdir else default_folder(config)
     if (folder / CONFIG).exists():
-        raise UserError(f"{folder} holds a single run; give --compare another --workdir.")
+        raise UserError(f"{folder} holds a single run. Give --compare another --workdir.")
     unfinished = _check_earlier(folder, config, methods, seeds)
     found, finished = _comparable(folder, seeds), []
     for number, name in enumerate(methods, 1):
@@ -89,13 +94,15 @@ def compare(
             rundir.save_json(folder / "comparison.json", as_file(found))
             rundir.write(folder / "comparison.md", page(found))
     if not finished:
-        table_is = "the table is as it was" if found else "there is nothing to tabulate"
+        table_is = "the table is unchanged" if found else "there is nothing to tabulate"
         raise Diverged(f"All of {', '.join(methods)} diverged; {table_is}.")
     console.print("", table(found, console.width))
     for note in notes(found):
         say(console, note)
     for name in unfinished:
-        say(console, f"{name} is left out: some of its runs are not finished; name it again.")
+        say(
+            console, f"{name} is left out: some of its runs are not finished. Name it in --compare."
+        )
     say(console, f"Comparison: {folder / 'comparison.md'}")
     return found
 
@@ -110,10 +117,10 @@ def default_folder(config: Any) -> pathlib.Path:
 def that_can_run(
     config: Any, methods: Sequence[str], info: DataInfo, console: Console
 ) -> list[str]:
-    """The methods; of ("all",), those that go with the config, and it is said why others do not.
+    """The methods; of ("all",), those that work with the config, with a line for each other one.
 
     Raises:
-      UserError: for a named method that does not go with it, or two that are the same.
+      UserError: for a named method that does not work with it, or two that are the same.
     """
     named, found, same = list(methods) != ["all"], [], {}
     for name in methods if named else METHODS:
@@ -128,9 +135,9 @@ def that_can_run(
             found.append(name)
         other = same.setdefault(json.dumps(as_dict(one)), name)
         if other != name:
-            raise UserError(f"--compare names {other} and {name}, which are the same; name one.")
+            raise UserError(f"--compare names {other} and {name}, which are the same. Remove one.")
     if not found:
-        raise UserError("No method goes with this config; the lines above say why.")
+        raise UserError("No method works with this config; see the lines above.")
     return found
 
 
@@ -140,10 +147,10 @@ def _comparable(folder, seeds):
 
 
 def _check_earlier(folder, config, methods, seeds):
-    """Refuse a folder whose finished runs are not comparable with those to come.
+    """Refuse a folder whose finished runs are not comparable with the new ones.
 
     Returns:
-      methods that will not be in the table, for lack of seeds at which they were begun.
+      methods that will be missing in the table, because some of their seeds are not finished.
     """
     finished: dict[str, set[int]] = {}
     changed, names = {}, {}
@@ -155,8 +162,8 @@ def _check_earlier(folder, config, methods, seeds):
     if changed:
         fields = "; ".join(f"{field} was {old}, is {new}" for field, (old, new) in changed.items())
         raise UserError(
-            f"{folder} compares {', '.join(names)} by another config ({fields}). Undo that, or "
-            f"give another --workdir."
+            f"{folder} compares {', '.join(names)} with another config ({fields}). Restore these "
+            f"values, or give another --workdir."
         )
     begun: dict[str, set[int]] = {}
     for path in folder.glob(f"*/{CONFIG}"):
@@ -167,8 +174,9 @@ def _check_earlier(folder, config, methods, seeds):
         fewer = name not in methods and its_seeds < set(seeds) and its_seeds == begun.get(name)
         if more or fewer:
             raise UserError(
-                f"{folder} compares {name} over seeds {sorted(its_seeds)}, not {list(seeds)}. Name "
-                f"{'these seeds' if more else 'it again, too'}, or give another --workdir."
+                f"{folder} compares {name} over seeds {sorted(its_seeds)}, not {list(seeds)}. Add "
+                f"{'the missing seeds' if more else f'{name} to --compare'}, or give another "
+                f"--workdir."
             )
     return [name for name in finished if name not in methods and finished[name] != set(seeds)]
 
@@ -178,7 +186,7 @@ def _differences(earlier: Run, config: Mapping[str, Any], name: str) -> dict[str
     theirs = earlier.report["config"]
     try:
         ours = as_dict(settings_of(entered(config, name, theirs["seed"])))
-    except UserError:  # this config does not go with that method at all: say what differs in it
+    except UserError:  # this config does not work with that method: report the differences
         plain = entered(config, "classifier", theirs["seed"])
         ours = as_dict(settings_of(plain)) | {"method": theirs["method"]}
         ours["num_experts"] = theirs["num_experts"] if ":" in name else ours["num_experts"]

@@ -1,7 +1,7 @@
 """A variant: a method, options of its own and its number of experts, as one name.
 
 "ride", "ride+method.routing=False", "classifier:3", "focal+loss.gamma=1.0+sampler.name=power:3".
-Whether there is such a method is not known here; nothing here needs JAX.
+Whether such a method exists is checked later; nothing here needs JAX.
 """
 
 import ast
@@ -25,24 +25,24 @@ def parse(name: str) -> Variant:
     """Take a name apart.
 
     Raises:
-      UserError: for a group in which variants cannot differ, or what is not of this form. Whether
-        there is such a method, and its options are right, is seen when a run is made of them.
+      UserError: for a name of another form, or a group in which variants cannot differ. The method
+        and its options are checked when a run is made from them.
     """
     text, colon, number = name.partition(":")
     method, *changes = re.split(r"\+(?=[A-Za-z_])", text)  # not at that of 1e+3
     if colon and (not number.isdecimal() or int(number) < 1):
         raise UserError(
-            f"--compare is {name!r}; after the colon must be a number of experts, as in {method}:3."
+            f"--compare is {name!r}; a number of experts must follow the colon, as in {method}:3."
         )
     if "/" in name or len(name.encode()) > 200:
         raise UserError(
-            f"--compare is {name!r}, of which no folder can be made: it has {len(name)} characters "
-            f"and may have 200, no slash among them."
+            f"--compare is {name!r}, but it names a folder: it must have at most 200 "
+            f"characters and no slash."
         )
     if re.search(r"-x\d+$", text):  # the folder's name would be that of another number of experts
         raise UserError(
-            f"--compare is {name!r}, which ends as folders of a number of experts do; write "
-            f"{method}:3 for that."
+            f"--compare is {name!r}, but this ending is that of a folder of several experts; "
+            f"write {method}:3 for that."
         )
     options: dict[str, dict[str, Any]] = {}
     for change in changes:
@@ -50,17 +50,17 @@ def parse(name: str) -> Variant:
         group, dot, field = path.partition(".")
         if not (equals and dot and field and value):
             raise UserError(
-                f"--compare is {name!r}; after a + must be a field and its value, as in "
-                f"focal+loss.gamma=1.0, not {change!r}."
+                f"--compare is {name!r}; each + must be followed by a field and its value, as in "
+                f"focal+loss.gamma=1.0, not by {change!r}."
             )
         if group not in METHOD_GROUPS or path == "method.name":
             raise UserError(
-                f"--compare is {name!r}; after a + may stand options of "
-                f"{', '.join(METHOD_GROUPS)}, not {path}. What is the same for all is given as "
-                f"--config.{group}."
+                f"--compare is {name!r}; each + must be followed by an option of "
+                f"{', '.join(METHOD_GROUPS)}, not by {path}. Set other fields for all "
+                f"methods, as --config.num_epochs=10."
             )
         if field in options.setdefault(group, {}):
-            raise UserError(f"--compare is {name!r}, which gives {path} twice.")
+            raise UserError(f"--compare is {name!r}, which sets {path} twice. Remove one.")
         options[group][field] = _value(value)
     return Variant(method, options, int(number) if colon else None)
 
@@ -72,7 +72,7 @@ def entered(config: Any, name: str, seed: int) -> dict[str, Any]:
     changes = options | {"method": {"name": method, **options.get("method", {})}}
     for group, fields in changes.items():
         given = config.get(group) or {}
-        # what is no group of fields is refused later
+        # anything but a group of fields is refused later
         config[group] = {**given, **fields} if isinstance(given, Mapping) else given
     return config | {"seed": seed} | ({"num_experts": num_experts} if num_experts else {})
 

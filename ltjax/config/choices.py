@@ -1,4 +1,4 @@
-"""The binder: a row of a table, picked by name and given its options, both checked at once.
+"""The binder: picks a row of a table by name and binds its options; both are checked.
 
 A config says `sampler = dict(name="power", q=0.5)`; the table is a plain dict of functions whose
 keyword-only arguments are the options, declared with types, limits and defaults (`ltjax.limits`).
@@ -19,19 +19,18 @@ START = Annotated[float, at_least(0), below(1)]  # a fraction of the phase
 def choose(table: Mapping[str, Callable], field: str, /, name: str, **options: Any) -> Callable:
     """The function called `name` in `table`, with its options bound.
 
-    Where the function raises a FieldError for one of its options, or for a field elsewhere, it
-    comes out with the whole path of that field. A function whose first argument is `settings` is
-    only called with settings that are as it requires (`ltjax.config.requires`).
+    A FieldError that the function raises gets the whole path of its field. A function whose first
+    argument is `settings` is only called with settings that it accepts (`ltjax.config.requires`).
 
     Args:
       table: name -> function.
       field: the config field that holds the choice, for messages: "sampler", "network", ...
       name: a key of the table.
-      **options: values for the function's keyword-only arguments; None is as good as not given.
+      **options: values for the function's keyword-only arguments; None means not given.
 
     Raises:
-      UserError: if the name or an option is unknown, an option is missing, has the wrong type, is
-        outside its limits, or does nothing because another one is off.
+      UserError: if the name or an option is unknown; if an option is missing, has the wrong type,
+        is outside its limits, or has no effect because another one is off.
     """
     function, bound, known = _bound(table, field, name, options)
     takes_settings = next(iter(inspect.signature(function).parameters), None) == "settings"
@@ -52,21 +51,21 @@ def choose(table: Mapping[str, Callable], field: str, /, name: str, **options: A
 def choose_with_start(
     table: Mapping[str, Callable], field: str, /, name: str, start: Any = None, **options: Any
 ) -> tuple[float, Callable]:
-    """As `choose`, of a choice that may set in at a fraction `start` of its phase, by default 0.
+    """As `choose`, for a choice that may start at a fraction `start` of its phase, by default 0.
 
-    The first row of such a table, with its default options, is what counts before that.
+    Before that, the first row of the table applies, with its default options.
 
     Returns:
       start, in [0, 1), and the function.
 
     Raises:
-      UserError: as `choose`; if start is no such fraction; if it would change nothing.
+      UserError: as `choose`; if start is not in [0, 1); if start has no effect.
     """
     start = 0.0 if start is None else conform(start, START, f"{field}.start")
     _, bound, known = _bound(table, field, name, options, also=("start",))
     is_first = name == next(iter(table))
     if start and is_first and all(value == known[key].default for key, value in bound.items()):
-        why = f"{name!r} is what counts before it anyway, so it does nothing; leave it out"
+        why = f"{name!r} is also used before it, so it has no effect; leave it out"
         raise FieldError(f"{field}.start", start, why)
     return start, choose(table, field, name, **options)
 
@@ -75,7 +74,7 @@ def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
     """`table[name]`.
 
     Raises:
-      FieldError: if there is no such row, naming `field` and what is known.
+      FieldError: if there is no such row; it names `field` and the known rows.
     """
     if name not in table:
         raise FieldError(field, name, f"it must be {among(name, sorted(table))}")
@@ -89,7 +88,7 @@ def options_of(row: Callable) -> dict[str, inspect.Parameter]:
 
 
 def _bound(table, field, name, options, also=()):
-    """(the row, its options as they are given and checked, all that it has); `also` has others."""
+    """(the row, its given options, checked, all options that it has); `also` names others."""
     function = pick(table, name, f"{field}.name")
     known, bound = options_of(function), {}
     for key, value in options.items():
@@ -104,7 +103,7 @@ def _bound(table, field, name, options, also=()):
     for key, parameter in known.items():
         if key not in bound and parameter.default is inspect.Parameter.empty:
             text = declared(parameter.annotation).text
-            why = f"it must be given with {name!r}{text and f': {text}'}"
+            why = f"it must be set with {name!r}{text and f': {text}'}"
             raise FieldError(f"{field}.{key}", Missing(), why)
     _refuse_what_does_nothing(field, bound, known)
     return function, bound, known
@@ -115,5 +114,5 @@ def _refuse_what_does_nothing(field, bound, known):
         for note in declared(known[key].annotation).only_with:
             other = bound.get(note.option, known[note.option].default)
             if not other:
-                off = f"{note.option} is {other!r}, without which it does nothing; leave it out"
+                off = f"it has no effect while {note.option} is {other!r}; leave it out"
                 raise FieldError(f"{field}.{key}", value, off)

@@ -21,7 +21,7 @@ class Requirement(NamedTuple):
 
 
 def requires_head(head: str, because: str) -> Callable[[Callable], Callable]:
-    """A row that works with one kind of head only; `because` reads on from "but"."""
+    """A row that works with one kind of head only; `because` continues a sentence after "but"."""
 
     def check(settings):
         found = head_of(settings)
@@ -32,7 +32,7 @@ def requires_head(head: str, because: str) -> Callable[[Callable], Callable]:
 
 
 def requires_defaults(*groups: str, because: str) -> Callable[[Callable], Callable]:
-    """A method that has no place for a choice in some groups; see `refuse_choices`."""
+    """A method that cannot use a choice in some groups; see `refuse_choices`."""
     return _requiring(
         Requirement(
             f"default {', '.join(groups)}",
@@ -42,12 +42,12 @@ def requires_defaults(*groups: str, because: str) -> Callable[[Callable], Callab
 
 
 def refuse_choices(settings: Any, *groups: str, because: str) -> None:
-    """Refuse a config that chooses something in a group the method has no place for.
+    """Refuse a config with a choice in a group that the method cannot use.
 
     Args:
       settings: to look at.
-      groups: of "loss", "reweight", "mixing" and the like, which must be as by default.
-      because: reads on from the method's name.
+      groups: such as "loss", "reweight", "mixing"; they must have their defaults.
+      because: continues a sentence after the method's name.
 
     Raises:
       FieldError: naming the first such choice.
@@ -62,7 +62,7 @@ def refuse_choices(settings: Any, *groups: str, because: str) -> None:
 
 
 def head_of(settings: Any) -> str:
-    """The head of the config's network; where none is named, a linear one."""
+    """The head of the config's network; linear if none is named."""
     return settings.network.get("head") or "linear"
 
 
@@ -72,7 +72,7 @@ def requirements(row: Callable) -> tuple[Requirement, ...]:
 
 
 def check(row: Callable, settings: Any) -> None:
-    """Refuse settings that are not as a row requires.
+    """Refuse settings that do not meet the requirements of a row.
 
     Raises:
       FieldError: naming the field.

@@ -1,9 +1,9 @@
-"""What a config file says, checked and typed: the tree of settings that everything else reads.
+"""The settings of a config, checked and typed: the tree that everything else reads.
 
 This file is the list of all config fields: their names, types, defaults, meanings and limits. A
-config (`configs/*.py`) is an ml_collections.ConfigDict with these names; whatever it leaves out
-takes the default below, and a name that is not below is an error. Configs are not locked: a lock
-would refuse the option of another row (`--config.sampler.q`), and says less than the checks here.
+config (`configs/*.py`) is an ml_collections.ConfigDict with these names. A missing field takes the
+default below; an unknown field is an error. Configs are not locked: a lock would refuse the option
+of another row (`--config.sampler.q`), and its messages say less than the checks here.
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ class Share:
 
     initialisation: bool = False
     order: bool = False  # which images are in a batch
-    augmentation: bool = False  # and whatever else is drawn inside a step, as partners of mixing
+    augmentation: bool = False  # and all else drawn inside a step, such as partners of mixing
 
     def names(self) -> list[str]:
         """The names of what is shared."""
@@ -79,7 +79,7 @@ class Compute:
     """How the same sums are computed; results agree to the rounding of `dtype`."""
 
     # On CPU, "winograd" and "direct" are native kernels, with or without Winograd's transforms for
-    # convolutions of stride 1. "plain" is JAX alone; so are these where there are no kernels.
+    # convolutions of stride 1. "plain" is JAX alone, and so are these without kernels.
     # "blocks" is for accelerators: one dense convolution of all experts (conv_block_diagonal).
     convolution: Annotated[str, one_of(*CONVOLUTIONS)] = "winograd"
     experts_over: Annotated[str, one_of("auto", "vmap", "unroll", "map")] = "auto"  # ltjax.experts
@@ -91,7 +91,7 @@ class Compute:
     cache: bool = True  # keep compiled programs in the user's cache folder (ltjax.runtime)
 
     def __post_init__(self) -> None:
-        """Refuse what does not go together."""
+        """Refuse options that exclude each other."""
         if self.convolution == "blocks" and self.experts_over in ("unroll", "map"):
             why = "that takes one expert at a time, and convolution 'blocks' takes all at once"
             raise FieldError("compute.experts_over", self.experts_over, why, use="auto")
@@ -103,13 +103,13 @@ class Settings:
 
     seed: Seed = 0  # initialisation, data order and augmentation
     data: Data = dataclasses.field(default_factory=Data)
-    # Named choices: a name and that row's options. What a config leaves open, the method decides
-    # (ltjax.methods); what that leaves open, too, is as below.
+    # Named choices: a name and the options of that row. A field that the config does not set is set
+    # by the method (ltjax.methods); if the method does not set it either, the default is below.
     method: Mapping[str, Any] = named("classifier")
     network: Mapping[str, Any] = named("resnet32")
     schedule: Mapping[str, Any] = named("step", lr=0.1)
     augment: Mapping[str, Any] = named("pad_crop_flip")
-    # These three may set in late: `start`, a fraction of the phase, is an option of every row.
+    # These three may start late: `start`, a fraction of the phase, is an option of every row.
     sampler: Mapping[str, Any] = named("instance_balanced")
     loss: Mapping[str, Any] = named("cross_entropy")
     reweight: Mapping[str, Any] = named("none")  # of classes, in the loss
@@ -127,7 +127,7 @@ class Settings:
     eval_batch_size: Images = 500  # images per step of evaluation, over all devices
     # 0: only at the end.
     eval_every_epochs: Annotated[float, at_least(0), at_most(1_000_000)] = 0.0
-    # These do not change what is learned, so a run may be resumed with others.
+    # These do not change what is learned, so a resumed run may override them.
     log_every_steps: Annotated[int, at_least(1), at_most(1_000_000_000)] = 50
     save_every_epochs: Annotated[float, above(0), at_most(1_000_000)] = 1.0
 
@@ -196,9 +196,9 @@ def _read(kind: type, config: Mapping[str, Any], path: str = "") -> Any:
             unknown = f"Unknown config field config.{path}{shortened(str(name))}"
             whole = [field for field, _ in all_fields() if field.endswith(f".{name}")]
             if not path and whole:
-                raise UserError(f"{unknown} (is it config.{whole[0]}?).")
+                raise UserError(f"{unknown} (did you mean config.{whole[0]}?).")
             known = sorted(fields)
-            raise UserError(f"{unknown}{guess(name, known)}; known: {', '.join(known)}.")
+            raise UserError(f"{unknown}{guess(name, known)}. Known fields: {', '.join(known)}.")
         values[name] = _value(config[name], hints[name], f"{path}{name}", fields[name])
     return kind(**values)
 

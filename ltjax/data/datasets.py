@@ -15,7 +15,7 @@ from ltjax.errors import UserError
 
 
 class Dataset(NamedTuple):
-    """A row of DATASETS: where images come from, and how they are shown to a network."""
+    """A row of DATASETS: the source of images, and how a network sees them."""
 
     about: str  # what it holds, and its source
     source: Source  # how it is prepared and opened
@@ -90,7 +90,7 @@ def assembled(data, dataset: Dataset, train: Images, test: Images, names, manife
 
     Args:
       data: its name, validation and seed are read.
-      dataset: how its images are shown to a network.
+      dataset: how a network sees its images.
       train: all training images.
       test: the test split.
       names: of the classes, [C].
@@ -104,8 +104,8 @@ def assembled(data, dataset: Dataset, train: Images, test: Images, names, manife
         keep, held = splits.hold_out(train.label, data.validation, data.seed)
         if not len(held):
             raise UserError(
-                f"config.data.validation is {data.validation}, too small a share to hold out an "
-                f"image of any class; the largest has {np.bincount(train.label).max()}."
+                f"config.data.validation is {data.validation}, too small to hold out one image of "
+                f"any class. The largest class has {np.bincount(train.label).max()} images."
             )
         train, validation = train.take(keep), train.take(held)
     info = DataInfo(

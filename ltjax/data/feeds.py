@@ -7,7 +7,7 @@ each batch on the host. Batches are the same, bit for bit.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,6 @@ import numpy as np
 
 from ltjax.data.images import Images
 from ltjax.data.sampling import Draw
-from ltjax.learner import Batch, PyTree
 
 MAIN = "main"  # the stream that is the batch itself
 RESIDENT_BYTES = 4 * 2**30  # up to so many bytes of pixels, "auto" keeps images on the device
@@ -28,11 +27,11 @@ class Feed(NamedTuple):
     such a dict more under the name of each further stream. Index -1 fills up a batch.
     """
 
-    arrays: PyTree  # placed once, whole on every device
-    host_batch: Callable[[int], PyTree]  # step -> host arrays [E, B, ...]
-    load: Callable[[PyTree, PyTree], Batch]  # (arrays, request) -> batch, in the compiled step
+    arrays: Any  # placed once, whole on every device
+    host_batch: Callable[[int], Any]  # step -> host arrays [E, B, ...]
+    load: Callable[[Any, Any], dict[str, Any]]  # (arrays, request) -> batch, in the compiled step
 
-    def host_batches(self, start: int, count: int) -> PyTree:
+    def host_batches(self, start: int, count: int) -> Any:
         """Those of `count` steps from `start` on, [count, E, B, ...]."""
         each = [self.host_batch(step) for step in range(start, start + count)]
         return jax.tree.map(lambda *steps: np.stack(steps), *each)

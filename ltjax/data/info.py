@@ -1,4 +1,4 @@
-"""What a run knows of its data: enough to build its recipe and to predict, without any image."""
+"""A data set in numbers and names: enough to build a recipe and to predict, without images."""
 
 from typing import Any, NamedTuple
 
@@ -46,14 +46,14 @@ class DataInfo(NamedTuple):
 
 
 def from_json(value: Any, where: str) -> DataInfo:
-    """What `DataInfo.as_json` gave.
+    """The inverse of `DataInfo.as_json`.
 
     Args:
       value: as read.
       where: the file it is from, for messages.
 
     Raises:
-      UserError: if it is not of that form, or of a later one.
+      UserError: if it has another form or a later format.
     """
     if isinstance(value, dict) and value.get("format") not in (None, FORMAT):
         raise UserError(
@@ -70,8 +70,10 @@ def from_json(value: Any, where: str) -> DataInfo:
         whole = len(info.class_names) == len(counts) and len(info.image_shape) == 3
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(
-            f"{where} is damaged ({error!r}); it describes the data of a run."
+            f"{where} is damaged ({error!r}). Restore it, or repeat the run in another folder."
         ) from None
     if not whole:
-        raise UserError(f"{where} is damaged; its lists do not fit together.")
+        raise UserError(
+            f"{where} is damaged: its lists differ in length. Restore it, or use another folder."
+        )
     return info

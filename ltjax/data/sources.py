@@ -1,4 +1,4 @@
-"""Where images come from: how a data set is prepared, once, and then read.
+"""Sources of images: how a data set is prepared once, and then read.
 
 Nothing here imports TensorFlow, and nothing is downloaded unless the config asks for it.
 """
@@ -56,8 +56,8 @@ def tfds_long_tail(name: str) -> Source:
         if data.download and not source.is_prepared() and not bundled:
             if not builders.has_tensorflow():
                 raise UserError(
-                    f"TFDS prepares {name!r} with TensorFlow, which is not installed: "
-                    f"pip install -e '.[prepare]', and run again. Training does without it."
+                    f"Preparing {name!r} requires TensorFlow, which is missing. Run: "
+                    f"pip install -e '.[prepare]'. Training does not need it."
                 )
             _prepare(source, tell)
         _prepare(builder, tell)
@@ -81,7 +81,7 @@ def of_arrays(train: InMemory, test: InMemory, class_names: Sequence[str]) -> So
     """Images that are in memory already.
 
     With config.data.imbalance_factor above 1, the training set gets a long tail by the rule of the
-    other data sets; with 1 it stays as it is.
+    other data sets; with 1 it is used unchanged.
 
     Args:
       train: u8[N, H, W, channels], labels from 0 to C - 1.
@@ -115,7 +115,7 @@ def _prepare(builder: tfds.core.DatasetBuilder, tell: Callable[[str], None]) -> 
     except OSError as error:
         raise UserError(
             f"Data set {builder.name!r} could not be prepared in {builder.data_path} ({error}). "
-            f"Is there a network, and is config.data.dir a folder that can be written?"
+            f"Check the network, and that config.data.dir is a folder you can write to."
         ) from error
 
 

@@ -40,7 +40,7 @@ def long_tailed_counts(
 
 
 def check_counts(counts: np.ndarray, imbalance_factor: float) -> None:
-    """Refuse class counts with an empty class: there is nothing to learn it from.
+    """Refuse class counts with an empty class.
 
     Raises:
       UserError: naming the first such class and the largest factor that leaves none empty.
@@ -70,7 +70,7 @@ def select(labels: np.ndarray, counts: np.ndarray, seed: int = 0) -> np.ndarray:
     for label, count in enumerate(counts):
         positions = np.flatnonzero(labels == label)
         if len(positions) < count:
-            raise UserError(f"Class {label} has {len(positions)} images, {count} are needed.")
+            raise UserError(f"Class {label} has {len(positions)} images, but {count} are required.")
         generator.shuffle(positions)
         chosen.append(positions[:count])
     return np.concatenate(chosen)
@@ -151,7 +151,7 @@ def longtailedness(class_counts: np.ndarray) -> dict[str, float]:
 def checksum(image: np.ndarray, label: np.ndarray, index: np.ndarray) -> str:
     """A fingerprint of a split: sha256 over pixels, labels and source positions, ordered by these.
 
-    Files of one split differ from machine to machine; what they hold does not.
+    Files of one split differ between machines; their content does not.
     """
     order = np.argsort(index, kind="stable")
     digest = hashlib.sha256()

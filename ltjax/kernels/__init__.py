@@ -33,13 +33,13 @@ def target() -> str | None:
     """The kind of CPU that the kernels in use are compiled for; None without kernels.
 
     Raises:
-      UserError: if the environment variable LTJAX_KERNELS names what is not there or cannot run.
+      UserError: if the environment variable LTJAX_KERNELS names an unknown or unusable target.
     """
     return _load()[0]
 
 
 def why_not() -> str:
-    """Why there are no kernels here; empty where there are."""
+    """Why there are no kernels here; empty if there are."""
     return _load()[1]
 
 
@@ -49,7 +49,7 @@ def _load() -> tuple[str | None, str]:
     wanted = os.environ.get(VARIABLE)
     if wanted and wanted not in {"none", *libraries}:
         known = ", ".join(["none", *libraries])
-        raise UserError(f"{VARIABLE} is {wanted!r} in the environment; here are: {known}.")
+        raise UserError(f"{VARIABLE} is {wanted!r} in the environment; it must be one of {known}.")
     if wanted == "none":
         return None, f"{VARIABLE} is none"
     if "baseline" not in libraries:
@@ -58,12 +58,16 @@ def _load() -> tuple[str | None, str]:
         best = ctypes.CDLL(libraries["baseline"]).ltjax_best_target()
         runs_here = [name for name in TARGETS[: best + 1] if name in libraries]
         if wanted and wanted not in runs_here:
-            raise UserError(f"{VARIABLE} is {wanted!r}, but this CPU runs {', '.join(runs_here)}.")
+            raise UserError(
+                f"{VARIABLE} is {wanted!r}, but this CPU runs only {', '.join(runs_here)}."
+            )
         name = wanted or runs_here[-1]
         _register(ctypes.CDLL(libraries[name]), name)
     except (OSError, AttributeError, RuntimeError) as error:  # built for another libc or XLA, say
         if wanted:
-            raise UserError(f"{VARIABLE} is {wanted!r}, but it does not load: {error}") from error
+            raise UserError(
+                f"{VARIABLE} is {wanted!r}, which does not load. Unset it: {error}"
+            ) from error
         return None, f"they do not load, {error}"
     return name, ""
 

@@ -1,9 +1,9 @@
-"""The table of methods: a name, its recipe, and what it puts into a config.
+"""The table of methods: a name, its recipe, and the config fields that it sets.
 
 `config.method.name = "ldam_drw"` sets the loss, re-weighting and head below, and trains them as the
-method "classifier" does. What is not set here stays as the config says, so that `method=mixup` with
-`loss=balanced_softmax` is both. Numbers are those of the authors' code; where a data set has others
-of its own, they are under its name.
+method "classifier" does. All other fields come from the config, so that `method=mixup` with
+`loss=balanced_softmax` combines both. Numbers are from the authors' code; numbers for one data set
+are under its name.
 """
 
 from collections.abc import Callable, Mapping
@@ -86,7 +86,7 @@ METHODS = {
     ),
     "feature_augmentation": Row(
         feature_augmentation.recipe,
-        "Feature space augmentation: tail images before backgrounds of head images, as features.",
+        "Feature space augmentation: tail-class features pasted onto head-class backgrounds.",
         "Chu et al., ECCV 2020",
     ),
     "bbn": Row(

@@ -113,7 +113,7 @@ def tau_norm(
     if sweep and settings.method.get("tau") is not None:
         raise FieldError("tau", tau, "sweep chooses it on the held-out part; leave one of them out")
     if sweep and not settings.data.validation:
-        why = "there is no held-out part to choose tau on"
+        why = "there is no held-out split to choose tau on"
         raise FieldError("sweep", sweep, why, use={"data.validation": 0.1, "sweep": False})
     network = build.network(settings, info)
     trained = method_for(settings, info, network)

@@ -285,7 +285,7 @@ def _with_scores(network, num_classes):
 
 def _check(settings, info, largest, num_fused, head_share):
     if len(largest) == info.num_classes:
-        why = f"that makes head classes of all {len(largest)} and leaves no tail; choose less"
+        why = f"then all {len(largest)} classes are head classes, and none is tail; choose less"
         raise FieldError("head_share", head_share, why)
     if num_fused > len(largest):
         why = f"it must be at most {len(largest)}, the number of head classes at this head_share"

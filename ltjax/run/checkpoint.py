@@ -19,7 +19,7 @@ FOLDER = "checkpoints"
 
 
 class Position(NamedTuple):
-    """Where a run stands: a phase, and the updates done in it."""
+    """A place in a run: a phase, and the updates done in it."""
 
     phase: int
     step: int
@@ -29,8 +29,8 @@ class Position(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run, newest last; the newest two are kept.
 
-    A save is asynchronous and becomes visible when it is whole: a run killed in the middle of one
-    goes on from the one before.
+    A save is asynchronous and becomes visible when it is complete: a run that is killed during one
+    resumes from the previous checkpoint.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -56,7 +56,7 @@ class Checkpoints:
         assert saved, f"Orbax refused to save {number} after {self._manager.latest_step()}"
 
     def position(self) -> Position | None:
-        """Where the newest checkpoint stands, or None if there is none."""
+        """The position of the newest checkpoint, or None if there is none."""
         newest = self._manager.latest_step()
         if newest is None:
             return None
@@ -71,8 +71,8 @@ class Checkpoints:
     def stop_requested(self) -> bool:
         """Whether the cluster asked this job to stop.
 
-        All processes agree on the answer, as long as all ask equally often: what they settle on is
-        at which question, counted from the start of the process, it is yes.
+        All processes get the same answer if all call this equally often: they agree on the number
+        of the call, counted from the start of the process, that first returns True.
         """
         self._asked += 1
         return self._manager.reached_preemption(self._asked)
@@ -92,7 +92,7 @@ class Checkpoints:
             folder = pathlib.Path(self._manager.directory) / str(number)
             raise UserError(
                 f"The checkpoint {folder} cannot be read ({str(error).splitlines()[0]}). Delete "
-                f"that folder to go on from the one before, or give another --workdir."
+                f"that folder to resume from the previous checkpoint, or give another --workdir."
             ) from error
 
 
@@ -113,7 +113,7 @@ def read_state(folder: str | pathlib.Path) -> dict:
 
 
 def read_position(folder: str | pathlib.Path) -> Position:
-    """Where the newest checkpoint of a run's folder stands.
+    """The position of the newest checkpoint in a run's folder.
 
     Raises:
       UserError: if there is no checkpoint.
@@ -126,13 +126,15 @@ def _newest(folder):
     checkpoints = pathlib.Path(folder).absolute() / FOLDER
     numbers = [int(path.name) for path in checkpoints.glob("*") if path.name.isdigit()]
     if not numbers:
-        raise UserError(f"There is no checkpoint in {checkpoints}.")
+        raise UserError(
+            f"{checkpoints} holds no checkpoint. Give the folder of a run that saved one."
+        )
     return checkpoints / str(max(numbers))
 
 
 @contextlib.contextmanager
 def _silent(name: str) -> Iterator[None]:
-    """Keep a logger from warning of what is as it should be: a part has no metadata of its own."""
+    """Silence a logger that warns of a normal case: an item without metadata of its own."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.ERROR)

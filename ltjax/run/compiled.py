@@ -1,4 +1,4 @@
-"""A phase, compiled for the devices at hand: what the loop, the benchmarks and the tests call."""
+"""A phase, compiled for the available devices; the loop, the benchmarks and the tests call it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +35,7 @@ class Compiled:
           images: what it draws from.
           compute: how experts are mapped.
           seed: of the run.
-          number: of the phase in its recipe, from which initialisation and order depend, too.
+          number: of the phase in its recipe; initialisation and order depend on it, too.
           expert_devices: devices along the expert axis; 0 lets `ltjax.mesh.mesh_for` choose.
           devices: all by default.
           feed_kind: see `ltjax.data.feeds.feed`.
@@ -77,7 +77,7 @@ class Compiled:
         return self._arrays
 
     def requests(self, step: int, count: int = 1) -> PyTree:
-        """What `count` steps from `step` on ask of the feed, on the devices."""
+        """The requests of `count` steps, from `step` on, to the feed; on the devices."""
         return place(self.feed.host_batches(step, count), self.mesh, REQUESTS)
 
     def update(self, state: TrainState, requests: PyTree) -> tuple[TrainState, dict]:

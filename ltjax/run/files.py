@@ -51,7 +51,7 @@ _SHAPE = {  # what comparisons read of a report
 def load_report(path: pathlib.Path) -> dict[str, Any]:
     """The report of a finished run.
 
-    Reports that were written before there was a format number are read as they are.
+    Reports without a format number, written by earlier versions, are read, too.
 
     Args:
       path: of its report.json.
@@ -69,7 +69,7 @@ def load_report(path: pathlib.Path) -> dict[str, Any]:
     if isinstance(number, int) and number > FORMAT:
         raise UserError(
             f"{path} has format {number}; this version of ltjax reads formats up to {FORMAT}. "
-            f"Read it with a later version."
+            f"Use a later version."
         )
     wrong = _mismatch(report, _SHAPE, "")
     if number is None or number != FORMAT or wrong:
@@ -79,13 +79,13 @@ def load_report(path: pathlib.Path) -> dict[str, Any]:
 
 def _damaged(path, why):
     return UserError(
-        f"{path} is damaged: {why}. Delete this file and give the command of its run again, which "
-        f"evaluates the trained state anew."
+        f"{path} is damaged: {why}. Delete this file and repeat the command of its run, which "
+        f"evaluates the trained state again."
     )
 
 
 def _mismatch(value, shape, path):
-    """Where a value has not the shape, a dotted name, or "" if it has it."""
+    """The dotted name of the first part that does not fit the shape; "" if all fit."""
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             return path or "the whole"

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, and the log in it. Only process 0 writes."""
+"""The folder of a run: its config, its lock and its log. Only process 0 writes."""
 
 import contextlib
 import fcntl
@@ -28,14 +28,14 @@ def default(config: Mapping[str, Any], what: str) -> pathlib.Path:
 
 @contextlib.contextmanager
 def claimed(folder: pathlib.Path, settings: Settings) -> Iterator[None]:
-    """Make the folder of a run, or check that it is this run's, and keep other runs out of it.
+    """Make the folder of a run, or check that it belongs to this run, and lock it.
 
     Raises:
-      UserError: if the folder belongs to another config or to something else, is not usable, or
-        another run is at work in it.
+      UserError: if the folder holds a run of another config or other files, cannot be used, or is
+        in use by another process.
     """
     if "://" in str(folder) or ":/" in str(folder):
-        raise UserError(f"{folder} is not a local folder; give another --workdir.")
+        raise UserError(f"{folder} is not a local folder. Give another --workdir.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _check_or_begin(folder, as_dict(settings))
@@ -43,21 +43,21 @@ def claimed(folder: pathlib.Path, settings: Settings) -> Iterator[None]:
     except UserError:
         raise
     except (OSError, ValueError) as error:  # not to be read or written; not JSON, not text
-        raise UserError(f"{folder} cannot be used ({error}); give another --workdir.") from error
+        raise UserError(f"{folder} cannot be used ({error}). Give another --workdir.") from error
     with lock or contextlib.nullcontext():
         if lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given up when the process ends
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends
             except OSError as error:
                 raise UserError(
-                    f"Another process is at work in {folder}; wait for it, or give another "
+                    f"Another process is using {folder}. Wait for it to finish, or give another "
                     f"--workdir."
                 ) from error
         yield
 
 
 def remember_data(folder: pathlib.Path, info: DataInfo) -> None:
-    """Write what a run knows of its data into its folder, or check that it is the same.
+    """Write data.json into the folder of a run, or check that it describes the same data.
 
     Raises:
       UserError: if the run was begun on other data.
@@ -69,7 +69,7 @@ def remember_data(folder: pathlib.Path, info: DataInfo) -> None:
     try:
         theirs = _plain(from_json(load_json(path), str(path)))
     except ValueError as error:  # not JSON, or what from_json refuses
-        raise UserError(f"{path} cannot be read ({error}); give another --workdir.") from error
+        raise UserError(f"{path} cannot be read ({error}). Give another --workdir.") from error
     changed = [name for name, value in _plain(info).items() if theirs[name] != value]
     if changed:
         raise UserError(
@@ -79,7 +79,7 @@ def remember_data(folder: pathlib.Path, info: DataInfo) -> None:
 
 
 def write(path: pathlib.Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half."""
+    """Write a file; a reader sees the old or the new content, never a part."""
     if jax.process_index() == 0:
         _write_whole(path, text)
 
@@ -90,7 +90,7 @@ def save_json(path: pathlib.Path, value: Any) -> None:
 
 
 def load_json(path: pathlib.Path) -> Any:
-    """What save_json wrote, or None if there is nothing."""
+    """The value that save_json wrote, or None if there is no such file."""
     return json.loads(path.read_text()) if path.exists() else None
 
 
@@ -102,7 +102,7 @@ class Log:
     """
 
     def __init__(self, folder: pathlib.Path, number: int):
-        """Go on after `number`; what a killed run wrote later is dropped, it happens again."""
+        """Resume after `number`; later lines of a killed run are dropped, for they come again."""
         self._active = jax.process_index() == 0
         if not self._active:
             return
@@ -163,19 +163,19 @@ def _check_or_begin(folder, ours):
     if not (folder / CONFIG).exists():
         if any(path.name != LOCK for path in folder.iterdir()):
             raise UserError(
-                f"{folder} holds files that are not a run of ltjax; give another --workdir."
+                f"{folder} holds files that are not a run of ltjax. Give another --workdir."
             )
         save_json(folder / CONFIG, ours)
         return
     theirs = load_json(folder / CONFIG)
     if not isinstance(theirs, dict):
-        raise UserError(f"{folder / CONFIG} is not that of a run; give another --workdir.")
+        raise UserError(f"{folder / CONFIG} is not the config of a run. Give another --workdir.")
     changed = differences(theirs, ours)
     if changed:
         fields = "; ".join(f"{name} was {old}, is {new}" for name, (old, new) in changed.items())
         raise UserError(
-            f"{folder} holds a run of another config ({fields}). Undo that, or give another "
-            f"--workdir."
+            f"{folder} holds a run of another config ({fields}). Restore these values, or give "
+            f"another --workdir."
         )
 
 

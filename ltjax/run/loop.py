@@ -1,10 +1,10 @@
 """The training loop of one phase. It knows no method: it sees a phase and a state.
 
-Steps are taken in calls of several, none of which goes past a place where the loop has things to
-do. The order there: update; every `log_every_steps` a line of metrics per expert; every
-`eval_every_epochs`, and at the end of a phase that another one follows, evaluate, then, where that
-was on a held-out part, `after_eval`; every `save_every_epochs`, after an evaluation, at the end and
-when asked to stop, save. Nothing is logged or saved that is not finite.
+One call takes several steps, but never passes a step at which the loop logs, evaluates or saves.
+The order is: update; every `log_every_steps`, log a line of metrics per expert; every
+`eval_every_epochs`, and at the end of a phase that another one follows, evaluate, then, on a
+held-out split, call `after_eval`; every `save_every_epochs`, after an evaluation, at the end and
+on a signal to stop, save. Values that are not finite are never logged or saved.
 """
 
 import pathlib
@@ -32,7 +32,7 @@ from ltjax.run.steps_per_call import most_steps, strides
 
 
 class Stopped(Exception):  # noqa: N818, not an error
-    """The run was asked to stop by a signal, and its state is saved."""
+    """A signal stopped the run; its state is saved."""
 
     def __init__(self, number: int, where: str, folder: pathlib.Path):
         super().__init__(f"Stopped; saved at {where} in {folder}.")
@@ -80,9 +80,9 @@ class Loop:
         """Take the steps from `start` to the end of the phase.
 
         Args:
-          state: of the compiled phase; its buffers are given up.
+          state: of the compiled phase; its buffers are donated.
           start: steps already done in this phase.
-          seconds: that training took so far, in earlier phases and sessions.
+          seconds: of training so far, in earlier phases and before a resume.
 
         Returns:
           The last state, and the seconds that training took by now.
@@ -105,7 +105,7 @@ class Loop:
         ):
             for step, count in calls:
                 requests = self._compiled.requests(step, count)
-                # One call may run while the next is prepared. A longer queue would go on running
+                # One call may run while the next is prepared. A longer queue would keep running
                 # long after Ctrl-C.
                 jax.block_until_ready(metrics)
                 if count in compiled:
@@ -156,7 +156,7 @@ class Loop:
     def _evaluate_and_tell(self, state, done):
         split, images, evaluate = self._evaluation
         result = evaluate(state.variables, images)
-        if split == "validation":  # of the test split nothing learns
+        if split == "validation":  # methods never learn from the test split
             state = self._compiled.after_eval(state, result)
         self.run.log.write(self._number(done), **self._when(done), **scalars(split, result))
         phase = f"{self.phase.name}, " if len(self.run.recipe) > 1 else ""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop after the current call, so that the state can be saved."""
+"""Ctrl-C and SIGTERM as a request to stop after the current call and save the state."""
 
 import signal
 import threading
@@ -9,10 +9,10 @@ import jax
 
 
 class Stop:
-    """A context in which the first signal is only noted; the second one acts as it always does.
+    """A context that only notes the first signal; the second one has its usual effect.
 
-    With several processes nothing is caught here: they must agree on where they stop, which JAX's
-    own preemption service sees to (Checkpoints.stop_requested).
+    With several processes no signal is caught: they must agree on the step at which they stop, as
+    JAX's preemption service makes them (Checkpoints.stop_requested).
     """
 
     def __init__(self, tell: Callable[[str], None]):
@@ -35,7 +35,7 @@ class Stop:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        self._tell("Stopping, and saving; once more stops at once.")
+        self._tell("Stopping after this call, and saving. A second signal stops at once.")
         self._restore()
 
     def _restore(self) -> None:

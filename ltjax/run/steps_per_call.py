@@ -8,9 +8,9 @@ from ltjax.config.settings import Compute
 
 
 def most_steps(compute: Compute) -> int:
-    """Steps of a call at most: config.compute.steps_per_call, or ours where that is 0.
+    """Steps of a call at most: config.compute.steps_per_call, or a default if that is 0.
 
-    On CPU a step takes so long that calling it costs nothing beside it. For accelerators 16 is an
+    On CPU the cost of a call is negligible next to that of a step. For accelerators 16 is an
     assumption, not measured: few enough that Ctrl-C is answered soon.
     """
     return compute.steps_per_call or (1 if jax.default_backend() == "cpu" else 16)
@@ -19,9 +19,9 @@ def most_steps(compute: Compute) -> int:
 def strides(start: int, stop: int, every: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
     """Cut the steps from `start` to `stop` into calls of `most` steps or of one.
 
-    No call goes past `stop` or a multiple of a number in `every`: there the loop has things to do.
-    Calls of `most` steps are counted from the last of these boundaries, so that a run which is gone
-    on with takes each step in the same program as one that was never stopped, and is bitwise equal.
+    No call passes `stop` or a multiple of a number in `every`, where the loop logs, evaluates or
+    saves. Calls of `most` steps are counted from the last of these boundaries. So a resumed run
+    takes each step in the same program as a run that was never stopped, and is bitwise equal.
 
     Yields:
       (steps done before the call, steps that it takes).

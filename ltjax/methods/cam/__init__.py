@@ -86,10 +86,10 @@ def bag_of_tricks(
 def _three_phases(settings, info, sampler, first_share, lr, at_most, box, drop_at):
     name, schedule = settings.method["name"], settings.schedule
     if schedule["name"] != "step":
-        why = f"the first phase of method {name!r} goes by schedule 'step', without its drops"
+        why = f"the first phase of method {name!r} requires schedule 'step'"
         raise FieldError("schedule.name", schedule["name"], why, use="step")
     if schedule.get("drop_at"):
-        why = f"method {name!r} has drops of its own; leave it out"
+        why = f"method {name!r} sets its own drops; leave it out"
         raise FieldError("schedule.drop_at", schedule["drop_at"], why)
     network = needs.network_with_maps(settings, info)
     first = dataclasses.replace(

@@ -164,8 +164,6 @@ def _check(settings, info, extra_share):
         raise FieldError("share.order", True, why, use=False)
     needs.more_than_an_epoch(settings, "extra_share", extra_share, "the teachers")
     if info.num_validation and not settings.eval_every_epochs:
-        why = (
-            "there are no evaluations on the way, at which student and teachers are compared on it"
-        )
+        why = "eval_every_epochs is 0, and student and teachers are compared on it during training"
         use = {"eval_every_epochs": 1, "data.validation": 0}
         raise FieldError("data.validation", settings.data.validation, why, use)

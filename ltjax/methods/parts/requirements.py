@@ -10,24 +10,24 @@ from ltjax.models import Network
 
 
 def network_with_maps(settings: Settings, info: DataInfo) -> Network:
-    """The config's network, for methods that look where in an image a class is.
+    """The config's network, for methods that locate a class in an image.
 
     Raises:
-      FieldError: if it has no weights of classes to look with.
+      FieldError: if it has no class weights.
     """
     found = build.network(settings, info)
-    _has(found.weights is not None, "weights of classes to look at its feature maps with", settings)
+    _has(found.weights is not None, "class weights to apply to its feature maps", settings)
     return found
 
 
 def network_of_stages(settings: Settings, info: DataInfo) -> Network:
-    """The config's network, for methods that have a part of it several times.
+    """The config's network, for methods that repeat a part of it.
 
     Raises:
       FieldError: if it cannot be split.
     """
     found = build.network(settings, info)
-    _has(found.split is not None, "stages of blocks for branches to begin with", settings)
+    _has(found.split is not None, "stages that branches could share", settings)
     return found
 
 
@@ -38,7 +38,7 @@ def more_than_an_epoch(settings: Settings, option: str, share: float, whose: str
       settings: of the run.
       option: of the method, the one that gives the phase its share of epochs.
       share: its value.
-      whose: reads on with "take".
+      whose: the subject of "take".
 
     Raises:
       FieldError: naming both numbers.
@@ -46,8 +46,8 @@ def more_than_an_epoch(settings: Settings, option: str, share: float, whose: str
     epochs = share * settings.num_epochs
     if epochs <= 1:
         why = (
-            f"{whose} take {epochs:g} of them ({option}={share:g}) and need more than one, as the "
-            "rate of a cosine schedule is 0 in its last epoch"
+            f"{whose} take {epochs:g} of them ({option}={share:g}) and need more than one, because "
+            "the rate of a cosine schedule is 0 in its last epoch"
         )
         enough = {"num_epochs": math.ceil(min(2 / share, 1e6))}
         raise FieldError("num_epochs", settings.num_epochs, why, use=enough)
@@ -56,4 +56,4 @@ def more_than_an_epoch(settings: Settings, option: str, share: float, whose: str
 def _has(it: bool, what: str, settings: Settings) -> None:
     if not it:
         name = settings.network["name"]
-        raise FieldError("network.name", name, f"that has no {what}", use="resnet32")
+        raise FieldError("network.name", name, f"it has no {what}", use="resnet32")

@@ -14,14 +14,14 @@ from ltjax.phases import Phase, Sampler
 
 
 def sharing(phase: Phase, what: Share) -> Phase:
-    """A phase whose experts take from the first of them what `what` names.
+    """A phase whose experts share what `what` names, taken from the first expert.
 
     Raises:
-      UserError: if there is one expert only, who has nobody to share with.
+      UserError: if there is only one expert.
     """
     shared = what.names()
     if shared and phase.num_experts == 1:
-        why = "sharing takes at least two experts, and there is one here (method 'joint' is one)"
+        why = "needs at least two experts (joint counts as one)"
         use = {"num_experts": 3, f"share.{shared[0]}": False}
         raise FieldError(f"share.{shared[0]}", True, why, use)
     if what.order:
