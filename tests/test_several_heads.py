@@ -14,7 +14,7 @@ from ltjax.config.choices import choose
 from ltjax.learner import Prediction, Variables
 from ltjax.models import NETWORKS, cost
 from ltjax.recipes import functions_of
-from ltjax.report import tables
+from ltjax.report import tables, wording
 from ltjax.run.checkpoint import read_state
 
 MEAN = "the mean of its heads' logits"
@@ -87,7 +87,7 @@ def test_heads_are_named_and_what_is_made_of_them_is_said(method, named):
         "combined": one.combined,
         "measures": {"x_used": [2.5], "multiply_adds_used": [1500.0, 1000.0]},
     }
-    said = list(tables.of_heads(result, 2000))
+    said = list(wording.of_heads(result, 2000))
     assert (said[0] == named) if named else not one.head_names
     assert said[-3] == f"An expert's output is {one.combined or MEAN}."
     assert said[-2] == "Mean over test images, x used: 2.5."

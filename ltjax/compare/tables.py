@@ -8,7 +8,8 @@ from rich.table import Table
 
 from ltjax.compare import quoted
 from ltjax.compare.rows import COLUMNS, in_common
-from ltjax.report.tables import LEGEND, as_markdown, data_title, in_words, measured, setting
+from ltjax.report.tables import as_markdown
+from ltjax.report.wording import LEGEND, data_title, in_words, measured, setting
 
 # What a console that is too narrow for all goes without, the first first.
 _OPTIONAL = ("parameters", "min", "ep.", "MACs", "ECE", "expert", "med", "many", "few")

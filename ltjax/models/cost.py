@@ -3,14 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
 from ltjax.config.settings import Settings
-from ltjax.learner import PyTree
 
 
-def parameters(params: PyTree) -> int:
+def parameters(params: Any) -> int:
     """Numbers in a tree of parameters."""
     return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
 

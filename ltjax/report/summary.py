@@ -16,7 +16,7 @@ from ltjax.data.datasets import Splits
 from ltjax.models import cost
 from ltjax.models.layers import described
 from ltjax.phases import Phase, steps_per_epoch
-from ltjax.report.tables import data_title
+from ltjax.report.wording import data_title
 from ltjax.run.files import FORMAT
 
 
