@@ -105,7 +105,8 @@ def load(workdir: str | pathlib.Path) -> Model:
     data = load_json(folder / DATA)
     if data is None:
         raise UserError(
-            f"{folder / DATA} is missing. Repeat the run's command, which writes that file."
+            f"{folder / DATA} is missing. Delete report.json, if there is one, and repeat the "
+            f"run's command, which writes both."
         )
     info, settings = from_json(data, str(folder / DATA)), recipes.settings_of(config)
     phase = recipes.recipe_of(settings, info)[read_position(folder).phase]

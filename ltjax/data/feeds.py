@@ -1,9 +1,9 @@
 """Feeds: how batches reach the compiled step.
 
 A feed has two halves. On the host, `host_batch(step)` gives the requests of all experts; inside the
-compiled step, `load(arrays, request)` makes the batches from them. The resident feed keeps all images
-on the device as uint8, so that its requests are only indices. The streaming feed reads the pixels
-of each batch on the host. Batches are the same, bit for bit.
+compiled step, `load(arrays, request)` makes the batches from them. The resident feed keeps all
+images on the device as uint8, so that its requests are only indices. The streaming feed reads the
+pixels of each batch on the host. Batches are the same, bit for bit.
 """
 
 from collections.abc import Callable, Mapping

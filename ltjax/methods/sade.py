@@ -120,8 +120,8 @@ def aggregating(network: Network, num_steps: int, per_pass: int) -> Method:
         return Variables(params | {"aggregation": even}, stats, memory)
 
     def weights(variables):
-        learned = softmax(variables.params["aggregation"])
-        return jnp.where(variables.memory["stopped"], variables.memory["weights"], learned)
+        learnt = softmax(variables.params["aggregation"])
+        return jnp.where(variables.memory["stopped"], variables.memory["weights"], learnt)
 
     def loss(variables, batch, key, progress):
         del key
