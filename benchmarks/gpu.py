@@ -1,4 +1,4 @@
-"""Measures everything that is to be known of a GPU, in one command of 8 minutes.
+"""Measures ltjax on a GPU, in one command of 8 minutes.
 
     OUT=gpu-results TFDS_DATA_DIR=/where/cifar100/is python benchmarks/gpu.py
 

@@ -1,4 +1,4 @@
-"""Whether a training step on the device at hand is the right one, in six comparisons.
+"""Checks that a training step is right on the available device, in six comparisons.
 
     python benchmarks/gpu_check.py --json check.json
 

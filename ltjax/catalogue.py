@@ -1,4 +1,4 @@
-"""What there is to choose from: every row of every table, in a line with its source."""
+"""All choices by name: every row of every table, in a line with its source."""
 
 import inspect
 import re
@@ -25,8 +25,8 @@ def rows() -> Iterator[tuple[str, str, str]]:
                 text, row = f"{row.about} {row.source}.", row.recipe
             else:
                 text = about(row)
-            if row not in described:  # several names may stand for one row: options are said once
-                # the first row is what counts before `start`
+            if row not in described:  # several names may share a row: its options are listed once
+                # the first row applies before `start`
                 late = field in DEFERRABLE and described
                 text += required(row) + options(row, with_start=bool(late))
             described.add(row)
@@ -53,7 +53,7 @@ def options(row, with_start: bool = False) -> str:
 
     Args:
       row: of a table.
-      with_start: whether it may set in late.
+      with_start: whether it may start late.
     """
     known = [_option(name, p.default, p.annotation) for name, p in options_of(row).items()]
     known += [_option("start", 0.0, START)] * with_start

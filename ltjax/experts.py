@@ -68,7 +68,7 @@ def over_experts(f: Callable, over: str) -> Callable:
 
 
 def best_over(compute: Compute) -> str:
-    """The `over` that a config asks for, or the fast one where it leaves the choice ('auto')."""
+    """The `over` of a config, or the fastest one if it is 'auto'."""
     if compute.experts_over != "auto":
         return compute.experts_over
     together = compute.convolution == "blocks" or is_native(compute.convolution, compute.dtype)
@@ -79,7 +79,7 @@ def best_over(compute: Compute) -> str:
 
 
 def seeded_keys(seed: int, phase: int, num_experts: int) -> jax.Array:
-    """One key an expert, key[E]; an expert's does not depend on how many there are."""
+    """One key an expert, key[E]; the key of an expert does not depend on their number."""
     key = jax.random.fold_in(jax.random.key(seed), phase)
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_experts))
 

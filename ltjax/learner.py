@@ -1,4 +1,4 @@
-"""What one expert is: a Method, and the Learner that trains it with an optimiser.
+"""One expert: a Method, and the Learner that trains it with an optimiser.
 
 The walk of an image: a feed (`ltjax.data.feeds`) hands a batch to `Learner.update`, which calls
 `Method.loss`; that augments the images (`ltjax.phases.on_images`), shows them to a network and asks
@@ -6,7 +6,7 @@ a loss for a value an example. The mean, its gradient and the optimiser's update
 
 A Method says what is learned, in pure functions of one expert and one batch; a Learner adds how
 its parameters move. Neither knows how many experts or devices there are. The mean over the batch
-is taken here and nowhere else, so that a method author never writes one.
+is taken only here, so that the author of a method never writes one.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,10 +43,10 @@ class LossOutput(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a method says of a batch. XLA prunes what a caller does not use."""
+    """The outputs of a method for a batch. XLA prunes the parts that a caller does not use."""
 
     logits: jax.Array  # f32[B, C]
-    # Of a network with several heads: what each of them says alone, f32[K, B, C].
+    # Of a network with several heads: the logits of each head, f32[K, B, C].
     heads: jax.Array | None = None
     # Further numbers of each example, {name: f32[B]}; their means are reported.
     measures: Mapping[str, jax.Array] = {}
@@ -70,17 +70,17 @@ class Method(NamedTuple):
         [Variables, Batch, jax.Array, jax.Array], LossOutput
     ]  # (.., key, progress in [0, 1])
     predict: Callable[[Variables, Batch], Prediction]
-    # (memory, evaluation of the held-out split), on the host; what metrics.summary says, and under
-    # 'own' the numbers of this expert. Without a held-out split it is never called.
+    # (memory, evaluation of the held-out split), on the host: the result of metrics.summary, with
+    # the numbers of this expert under 'own'. Without a held-out split it is never called.
     after_eval: Callable[[PyTree, dict], PyTree] = unchanged
-    frozen: tuple[str, ...] = ()  # groups of params that stay as they are, statistics included
+    frozen: tuple[str, ...] = ()  # groups of params that do not change, statistics included
     head_names: tuple[str, ...] = ()  # in reports, where heads differ by more than chance
-    # What the logits are made of heads, for reports; "" for the mean of their logits.
+    # How heads are combined into the logits, for reports; "" for the mean of their logits.
     combined: str = ""
 
 
 class TrainState(NamedTuple):
-    """What training carries from step to step; with experts, each leaf has a leading axis [E]."""
+    """The state of training between steps; with experts, each leaf has a leading axis [E]."""
 
     step: jax.Array  # i32[], updates done in this phase
     key: jax.Array  # key[], constant; each step folds its number in
@@ -104,8 +104,8 @@ def learner(method: Method, optimizer: optax.GradientTransformation, num_steps: 
     `update` runs where the axis 'data' is bound (see `ltjax.mesh.sharded`).
     """
 
-    # XLA divides by a constant by multiplying with its reciprocal, which rounds: what is to set in
-    # at 0.8 of training would come a step late. So quotients are taken here.
+    # XLA divides by a constant by multiplying with its reciprocal, which rounds: a loss that
+    # starts at 0.8 of training would start a step late. So quotients are taken here.
     times = (np.arange(num_steps + 1) / max(num_steps, 1)).astype(np.float32)
 
     def init(key, batch):

@@ -1,7 +1,7 @@
-"""Phases: a recipe, to the training loop, is a tuple of these.
+"""Phases: for the training loop, a recipe is a tuple of phases.
 
-A phase says what learns, how many experts of it, for how long, on which samples, and how its
-state begins. The loop cannot tell an ensemble from a single network, or stage one from stage two.
+A phase says what is trained, with how many experts, for how long, on which samples, and from which
+state. The loop cannot tell an ensemble from a single network, or stage one from stage two.
 """
 
 import math
@@ -22,7 +22,7 @@ from ltjax.learner import Learner, Method, TrainState, Variables
 
 # (fresh state, variables at the end of the previous phase or None) -> state. It only fills values:
 # every leaf has its final shape before. It is compiled; leaves have the leading axis of experts,
-# of which the previous phase may have had another number.
+# whose number may differ from that of the previous phase.
 Begin = Callable[[TrainState, Variables | None], TrainState]
 
 
@@ -47,7 +47,7 @@ def start_from(*groups: str) -> Begin:
 
 
 def start_from_all(state: TrainState, previous: Variables) -> TrainState:
-    """Begin with all variables of the previous phase, its memory too; time begins anew."""
+    """Begin with all variables of the previous phase, its memory included; steps count from 0."""
     return state._replace(variables=previous)
 
 

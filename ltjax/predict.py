@@ -1,4 +1,4 @@
-"""What a run says of new images. Only the folder of the run is needed, not its training set.
+"""Predictions of a run for new images, from its folder alone, without its training set.
 
 from ltjax import predict
 
@@ -42,7 +42,7 @@ class Model(NamedTuple):
         return self.info.class_names
 
     def predict(self, images: np.ndarray) -> Prediction:
-        """All that the experts say: logits f32[E, N, C], heads f32[E, K, N, C], measures f32[E, N].
+        """All outputs: logits f32[E, N, C], heads f32[E, K, N, C], measures f32[E, N].
 
         Args:
           images: u8[N, H, W, channels], N at least 1, of the shape that the run was trained on.
@@ -74,7 +74,7 @@ class Model(NamedTuple):
         )
 
     def probs(self, images: np.ndarray) -> np.ndarray:
-        """What the average of the experts says: u8[N, H, W, channels] -> f32[N, C].
+        """Softmax outputs of the average of the experts: u8[N, H, W, channels] -> f32[N, C].
 
         Raises:
           UserError: as `predict`.
@@ -90,13 +90,13 @@ def _compiled(method):
 
 
 def load(workdir: str | pathlib.Path) -> Model:
-    """The model of a run, in the state that its newest checkpoint has.
+    """The model of a run, from its newest checkpoint.
 
     Args:
       workdir: the folder of the run, finished or not.
 
     Raises:
-      UserError: if there is no such run, or nothing of it was saved yet.
+      UserError: if there is no such run, or it has no checkpoint yet.
     """
     folder = pathlib.Path(workdir)
     config = load_json(folder / CONFIG)
@@ -105,7 +105,8 @@ def load(workdir: str | pathlib.Path) -> Model:
     data = load_json(folder / DATA)
     if data is None:
         raise UserError(
-            f"{folder / DATA} is missing. Give the run's command again: it writes that file."
+            f"{folder / DATA} is missing. Delete report.json, if there is one, and repeat the "
+            f"run's command, which writes both."
         )
     info, settings = from_json(data, str(folder / DATA)), recipes.settings_of(config)
     phase = recipes.recipe_of(settings, info)[read_position(folder).phase]

@@ -1,4 +1,4 @@
-"""A config's settings and phases: names checked, what its method stands for filled in."""
+"""A config's settings and phases: checks names, and fills in the fields that its method sets."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,7 +39,7 @@ TABLES = {
     "reweight": REWEIGHTINGS,
     "mixing": MIXINGS,
 }
-DEFERRABLE = ("sampler", "loss", "reweight")  # those that may start late in a phase
+DEFERRABLE = ("sampler", "loss", "reweight")  # these may start late in a phase
 
 
 def settings_of(config: Mapping[str, Any]) -> Settings:
@@ -66,10 +66,10 @@ def functions_of(field: str) -> dict[str, Callable]:
 
 
 def filled(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with what the name of its method stands for (ltjax.methods).
+    """A config with the fields that its method sets (ltjax.methods).
 
     Args:
-      config: plain nested dicts. What is no config passes: settings_from says what is wrong.
+      config: plain nested dicts. Anything else is returned unchanged; settings_from refuses it.
 
     Raises:
       UserError: if the config names another choice than the method does.
@@ -97,7 +97,7 @@ def filled(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def own_choices(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config chooses beyond what the name of its method stands for, {field: value}.
+    """The choices of a config beyond those that its method sets, {field: value}.
 
     Args:
       config: plain nested dicts, as `as_dict` gives them. Looked at are METHOD_GROUPS, the options
@@ -114,14 +114,14 @@ def recipe_of(settings: Settings, info: DataInfo) -> tuple[Phase, ...]:
     """The phases of a run. Only numbers and names of the data are read, no image and no label.
 
     Raises:
-      UserError: for what the method refuses.
+      UserError: if the method refuses the settings.
     """
     phases = choose(functions_of("method"), "method", **settings.method)(settings, info)
     return tuple(sharing(phase, settings.share) for phase in phases)
 
 
 def check_devices(recipe: tuple[Phase, ...], settings: Settings, info: DataInfo) -> None:
-    """Refuse a recipe that the devices at hand cannot share.
+    """Refuse a recipe that the available devices cannot share.
 
     Raises:
       UserError: naming the field to change.
@@ -134,7 +134,7 @@ def check_devices(recipe: tuple[Phase, ...], settings: Settings, info: DataInfo)
 
 
 def notes(settings: Settings) -> list[str]:
-    """What may be meant, but is unusual."""
+    """Notes on settings that are allowed but unusual."""
     warmup = settings.schedule.get("warmup_epochs") or 0
     if warmup <= settings.num_epochs:
         return []
@@ -147,4 +147,4 @@ def notes(settings: Settings) -> list[str]:
 def _name(config, field):
     group = config.get(field)
     name = group.get("name") if isinstance(group, Mapping) else None
-    return name if isinstance(name, str) else None  # what else it is, is an error said elsewhere
+    return name if isinstance(name, str) else None  # settings_from refuses any other value

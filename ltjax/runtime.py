@@ -1,6 +1,6 @@
 """The process and its machine: memory, the cache of compiled programs, and devices in words.
 
-On CPU, XLA asks for its temporary arrays anew in every step. glibc maps them afresh each time and
+On CPU, XLA allocates its temporary arrays again in every step. glibc maps them afresh each time and
 gives them back, and the operating system clears some sixty thousand pages an expert and step: a
 quarter of the time (benchmarks/README.md).
 """
@@ -39,7 +39,7 @@ def keep_freed_memory() -> bool:
 
 
 def peak_bytes() -> dict[str, int | None]:
-    """Bytes used at most so far, None where that is not known.
+    """The peak of bytes in use so far, None if unknown.
 
     'process' is the resident memory of this process, 'device' that of the fullest local device.
     """
@@ -55,11 +55,11 @@ def use_cache() -> pathlib.Path | None:
 
     The folder is ltjax/ under XDG_CACHE_HOME or ~/.cache, with one for each kind of CPU: programs
     for one may not run on another. A cache that was set up already, by JAX_COMPILATION_CACHE_DIR,
-    is left as it is. Not used for programs of several CPU devices: XLA crashes when it runs these
+    is not changed. Not used for programs of several CPU devices: XLA crashes when it runs these
     from a cache (jaxlib 0.10.2).
 
     Returns:
-      The folder; None where there is no cache of ours, or no folder that can be written to.
+      The folder; None without such a cache, or without a folder that can be written to.
     """
     is_cpu = jax.default_backend() == "cpu"
     if jax.config.jax_compilation_cache_dir or (is_cpu and jax.device_count() > 1):
@@ -78,7 +78,7 @@ def use_cache() -> pathlib.Path | None:
 
 
 def device() -> str:
-    """The devices at hand, in words."""
+    """The available devices, in words."""
     devices = jax.devices()
     if devices[0].platform != "cpu":
         return f"{len(devices)} x {devices[0].device_kind}"

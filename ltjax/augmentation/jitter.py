@@ -1,8 +1,8 @@
-"""Changes of colour and sharpness of random strength, as contrastive learning makes views by them.
+"""Random changes of colour and sharpness, as contrastive learning makes views.
 
 Strengths are drawn inside the compiled step, unlike those of ltjax.augmentation.pillow; so these
 work on floats from 0 to 255, f32[H, W, channels], of one image, and are rounded once at the end.
-Images of one channel have no colours: what would change these leaves them alone.
+Images of one channel have no colours; changes of colour leave them unchanged.
 """
 
 import itertools
@@ -17,7 +17,7 @@ ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)  # [24, 4]
 
 
 def luma(image: jax.Array) -> jax.Array:
-    """Brightness as it is seen, f32[H, W, 1]."""
+    """Perceived brightness, f32[H, W, 1]."""
     return (image * LUMA).sum(-1, keepdims=True) if image.shape[-1] == 3 else image
 
 

@@ -6,7 +6,7 @@ one warp, one table and one blend; a switch under vmap would compute all operati
 
 The numbers are worked out in NumPy's float64, as Pillow does, before anything is compiled. What is
 left for the device is integer arithmetic and one product, rounded as in C. tests/test_pillow.py
-holds each operation to Pillow on images of one channel (its mode L) and of three (RGB).
+compares each operation with Pillow on images of one channel (its mode L) and of three (RGB).
 """
 
 import math

@@ -11,7 +11,7 @@ Compare ratios, not times. All candidates live in one process and take turns, on
 round, of as many steps as ltjax takes in one (--steps-per-call); times are those of one step. A
 ratio is the median over rounds of the ratios within a round. Measure on an idle machine: taking
 turns evens out a slow drift, not another job. PyTorch's threads wait for one another by spinning,
-so beside other jobs its step with two threads took six times as long as with one, which flatters
+so next to other jobs its step with two threads took six times as long as with one, which flatters
 ltjax.
 
 In the table, E x 1 is the time of the step relative to E steps of one expert; temp is what XLA
@@ -46,7 +46,7 @@ from ltjax.recipes import settings_of
 from ltjax.run.steps_per_call import most_steps
 from ltjax.runtime import device
 
-BUSY = 0.5  # load average from which on ratios are doubtful
+BUSY = 0.5  # load average above which ratios are doubtful
 WARM_UP = 3  # rounds: memory settles
 
 

@@ -1,4 +1,4 @@
-"""What is measured: the step that the training loop calls, compiled as it is there."""
+"""The measured step: that of the training loop, compiled in the same way."""
 
 import time
 from collections.abc import Iterator

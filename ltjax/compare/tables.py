@@ -11,7 +11,7 @@ from ltjax.compare.rows import COLUMNS, in_common
 from ltjax.report.tables import as_markdown
 from ltjax.report.wording import LEGEND, data_title, in_words, measured, setting
 
-# What a console that is too narrow for all goes without, the first first.
+# Columns that a narrow console leaves out, in this order.
 _OPTIONAL = ("parameters", "min", "ep.", "MACs", "ECE", "expert", "med", "many", "few")
 _NAME = 16  # columns that the longest name of a method has at least
 
@@ -59,7 +59,7 @@ def page(rows: Sequence[dict]) -> str:
 
 
 def notes(rows: Sequence[dict]) -> list[str]:
-    """What neither its name nor the numbers of a row say: its options, and what it measures."""
+    """Further facts of each row, a line each: its options, and what its method measures."""
     found, common = [], in_common(rows)
     for row in rows:
         said = [
@@ -97,7 +97,7 @@ def _columns(rows):
 
 
 def _fitting(columns, name, width):
-    """The columns that a console has room for, beside a name of so many characters."""
+    """The columns that fit a console next to a name of so many characters."""
 
     def rest(columns):
         return width - sum(1 + max(map(len, (title, *cells))) for title, cells in columns.items())

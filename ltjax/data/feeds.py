@@ -1,9 +1,9 @@
 """Feeds: how batches reach the compiled step.
 
-A feed has two halves. On the host, `host_batch(step)` says what every expert needs; inside the
-compiled step, `load(arrays, request)` makes the batch of it. The resident feed keeps all images on
-the device as uint8, so that its requests are only indices. The streaming feed reads the pixels of
-each batch on the host. Batches are the same, bit for bit.
+A feed has two halves. On the host, `host_batch(step)` gives the requests of all experts; inside the
+compiled step, `load(arrays, request)` makes the batches from them. The resident feed keeps all
+images on the device as uint8, so that its requests are only indices. The streaming feed reads the
+pixels of each batch on the host. Batches are the same, bit for bit.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ class Feed(NamedTuple):
     """Where a phase's batches come from; a method cannot tell which feed it got.
 
     A batch is {'image': u8[E, B, H, W, channels], 'label': i32[E, B], 'index': i32[E, B]}, with
-    such a dict more under the name of each further stream. Index -1 fills up a batch.
+    one more such dict under the name of each further stream. Index -1 is padding.
     """
 
     arrays: Any  # placed once, whole on every device
@@ -48,8 +48,8 @@ def feed(
     """The feed of a phase.
 
     Args:
-      images: what is drawn from.
-      draws: {stream: sampler of it}, MAIN first. Each expert draws from numbers of its own, the
+      images: to draw from.
+      draws: {stream: its sampler}, MAIN first. Each expert has its own random numbers, the
         main stream from (seed, phase, expert), the k-th after it from (seed, phase, expert, k).
       seed: of the run.
       phase: number of the phase.
@@ -89,7 +89,7 @@ def _resident(images, indices) -> Feed:
 def _streaming(images, indices) -> Feed:
     """Pixels and labels per step."""
 
-    def examples(index):  # of index -1, too: a batch is filled up with the last image
+    def examples(index):  # index -1, the padding, reads the last image
         flat = index.reshape(-1)
         pixels = images.read(flat).reshape(*index.shape, *images.shape)
         return {"image": pixels, "label": images.label[index].astype(np.int32), "index": index}

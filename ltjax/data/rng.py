@@ -1,4 +1,4 @@
-"""What samplers are made of: streams of random numbers, and batches cut from them. NumPy only.
+"""For samplers: streams of random numbers, and batches cut from them. NumPy only.
 
 Only raw bits of a counter-based generator are used, because NumPy promises those never to change.
 """

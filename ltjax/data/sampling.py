@@ -118,8 +118,8 @@ def progressively_balanced(
 def over_sampling(labels: np.ndarray, batch_size: int, num_steps: int) -> Draw:
     """Random over-sampling: epochs in which every class has as many images as the largest.
 
-    Each image once, and random duplicates to fill up, drawn anew each epoch; shuffled. The textbook
-    method (Japkowicz and Stephen, 2002); no code of the field defines it more closely.
+    Each image once, and random duplicates, drawn again in each epoch, as padding; shuffled. The
+    textbook method (Japkowicz and Stephen, 2002); no code of the field defines it more closely.
     """
     del num_steps
     counts = np.bincount(labels)
@@ -175,9 +175,9 @@ SAMPLERS = {
 
 
 def in_order(size: int, batch_size: int) -> Draw:
-    """All images in their order, again and again, the same for every expert.
+    """All images in order, repeated, the same for every expert.
 
-    -1 fills up the last batch of each pass.
+    -1 pads the last batch of each pass.
     """
     per_pass = -(-size // batch_size)
 

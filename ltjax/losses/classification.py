@@ -134,7 +134,7 @@ def focal_softmax(class_counts: np.ndarray, *, gamma: Annotated[float, at_least(
     """Focal loss on the softmax, (1 - p)^gamma CE with p = exp(-CE).
 
     The form of LDAM-DRW's code (Cao et al., NeurIPS 2019), where gamma is 1; a plain mean over
-    examples. With weights its p comes from the *weighted* cross-entropy, which we follow.
+    examples. With weights its p comes from the *weighted* cross-entropy, as here.
     """
     del class_counts
 
@@ -229,7 +229,7 @@ def equalization(
     """Softmax equalization: tail classes are left out of most other examples' softmax.
 
     Tan et al., CVPR 2020, section 3.3. A class is tail if its share of the training set is less
-    than `below`; for each example of another class, and anew each step, it is left out with
+    than `below`; for each example of another class, independently in each step, it is left out with
     probability `gamma`. The share is compared strictly, as Bag of Tricks' code does (the authors'
     counts images, and takes equality for tail). Bag of Tricks: 0.005 on CIFAR-100-LT, 0.05 on
     CIFAR-10-LT; 4.3e-4 on ImageNet-LT in a survey's code.

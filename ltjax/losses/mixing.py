@@ -2,7 +2,7 @@
 
 A row of MIXINGS makes a Mixing of the class counts; each step it draws a Mix for the batch. All
 experts mix their own batches. Images are paired by a permutation of the global batch, so that
-several devices make the pairs that one makes.
+the pairs do not depend on the number of devices.
 """
 
 from collections.abc import Callable
@@ -50,8 +50,8 @@ def mixup(class_counts: np.ndarray, *, alpha: Annotated[float, above(0)] = 1.0) 
 def manifold_mixup(class_counts: np.ndarray, *, alpha: Annotated[float, above(0)] = 1.0) -> Mixing:
     """Mixup of the features that the head reads.
 
-    Verma et al., ICML 2019; there the layer is drawn anew each step. Bag of Tricks' code (AAAI
-    2021), which we follow, always takes the pooled features.
+    Verma et al., ICML 2019; there the layer is drawn in each step. Bag of Tricks' code (AAAI 2021),
+    which is followed here, always takes the pooled features.
     """
     return mixup(class_counts, alpha=alpha)._replace(of="features")
 

@@ -24,8 +24,8 @@ def objective(
 
     Args:
       loss: a row of ltjax.losses.classification.LOSSES, made of the class counts.
-      weights: f64[C], of classes; all examples weigh alike until `weights_start`.
-      loss_start: fraction of the phase from which on the loss counts.
+      weights: f64[C], of classes; all weights are 1 until `weights_start`.
+      loss_start: fraction of the phase at which the loss starts.
       weights_start: the same for the weights.
       before: the loss until `loss_start`; not used if that is 0.
 

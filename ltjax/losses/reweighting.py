@@ -1,8 +1,7 @@
 """Re-weighting: how much an example of each class counts in the loss. NumPy only.
 
 A row of REWEIGHTINGS makes weights f64[C] of the class counts. With `config.reweight.start` they
-come into force at a fraction of the phase, and until then all examples count alike: deferred
-re-weighting (DRW).
+start at a fraction of the phase, and all weights are 1 before: deferred re-weighting (DRW).
 """
 
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""BalPoE: heads that each expect another class distribution, and cancel out on average.
+"""BalPoE: each head expects another class distribution; on average they cancel out.
 
 Sanchez Aimar et al., "Balanced Product of Calibrated Experts for Long-Tailed Recognition", CVPR
 2023. Head k is trained by logit adjustment with its own tau_k, on blends of images; the mean of the
@@ -39,7 +39,7 @@ def recipe(
 
     Args:
       settings: of the phase; each of its num_experts has num_heads heads. The table of methods
-        chooses mixup, of the strength that the authors take on a data set.
+        chooses mixup, with the authors' strength for each data set.
       info: of the training set.
       num_heads: K.
       tau_min: of the first head.

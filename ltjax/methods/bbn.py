@@ -1,4 +1,4 @@
-"""BBN: two branches on one trunk, of which one sees images as they come and one mostly the tail.
+"""BBN: two branches on one trunk; one sees all images alike, the other mostly the tail.
 
 Zhou et al., "BBN: Bilateral-Branch Network with Cumulative Learning for Long-Tailed Visual
 Recognition", CVPR 2020. The branches are a last block each; one classifier reads the features of
@@ -34,7 +34,7 @@ def recipe(settings, info) -> tuple[phases.Phase, ...]:
     Zhou et al. (BBN), CVPR 2020.
 
     Args:
-      settings: its sampler draws for the conventional branch, its loss is that of both; its network
+      settings: its sampler draws for the conventional branch; both use its loss; its network
         is split before the last block (the authors do so with ResNet-32 and ResNet-50).
       info: of the training set.
     """
@@ -57,8 +57,8 @@ def bbn(network: Bilateral, objective: Objective, alpha: Callable) -> Method:
     z = W [2 alpha f_c; 2 (1 - alpha) f_r] + b, where f_c are the features of the batch in the
     conventional branch and f_r those of the reversed one in the other, is trained on alpha CE(z,
     y_c) + (1 - alpha) CE(z, y_r). Predictions are with both branches' features of the same image,
-    and alpha = 1/2. The paper (equation 1) has neither the factors 2 nor the bias; the code has,
-    and is followed.
+    and alpha = 1/2. The paper (equation 1) has neither the factors 2 nor the bias; the code has
+    both and is followed.
 
     Args:
       network: with two branches.

@@ -1,4 +1,4 @@
-"""One network, one head, one loss: the baseline, and the expert that most methods are made of."""
+"""One network, one head, one loss: the baseline, and the expert of most methods."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -29,8 +29,8 @@ def classifier(
       network: from ltjax.models.
       objective: as ltjax.losses.objective makes it.
       mixing: of images or features, as ltjax.losses.mixing makes it.
-      frozen: groups of params that stay as they are; their batch norm keeps its running statistics.
-      moving: of these, groups whose batch norm goes on as in training, by the batch's statistics.
+      frozen: groups of params that do not change; their batch norm keeps its running statistics.
+      moving: of these, groups whose batch norm still uses the batch's statistics, as in training.
     """
     still = tuple(group for group in frozen if group not in moving)
 
@@ -66,13 +66,13 @@ def logits_with(network: Network) -> Callable[[Variables, Batch], jax.Array]:
 
 
 def predict_with(network: Network) -> Callable[[Variables, Batch], Prediction]:
-    """The `predict` of a method whose prediction is what a network of one head says."""
+    """The `predict` of a method that returns the logits of a network of one head."""
     logits = logits_with(network)
     return lambda variables, batch: Prediction(logits(variables, batch))
 
 
 def method_for(settings, info, network: Network | None = None, mixed: bool = True) -> Method:
-    """The classifier that a config's network (or this one), loss, re-weighting and mixing make."""
+    """The classifier of a config's network (or `network`), loss, re-weighting and mixing."""
     network = network or build.network(settings, info)
     objective = build.objective(settings, info.class_counts)
     return classifier(network, objective, build.mixing(settings, info) if mixed else None)

@@ -1,9 +1,9 @@
-"""Decoupling: learn features on all images as they come, then balance the classifier alone.
+"""Decoupling: learn features on all images, then balance only the classifier.
 
 Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020.
-Phase one is the classifier of the config. What follows keeps its backbone: cRT trains a new head on
+Phase one is the classifier of the config. Later phases keep its backbone: cRT trains a new head on
 class-balanced batches, LWS a scale per class; tau-normalisation shrinks the weights of large
-classes, and the nearest class mean does without weights.
+classes, and the nearest class mean uses no weights.
 """
 
 import dataclasses
@@ -81,7 +81,7 @@ def lws(
 
 
 def scaled(network: Network, num_classes: int) -> Network:
-    """A network with a group 'scale' more, s f32[C], that multiplies its logits."""
+    """A network with a further group 'scale', s f32[C], that multiplies its logits."""
 
     def init(key, image):
         params, stats = network.init(key, image)
@@ -100,15 +100,15 @@ def tau_norm(
     """tau-normalisation: logits x . w_j / |w_j|^tau, without bias.
 
     Kang et al., ICLR 2020, section 4.3. Nothing is trained after phase one. tau = 1 is Bag of
-    Tricks' choice for CIFAR (AAAI 2021), whose code keeps the bias; the authors' drops it, and so
-    do we.
+    Tricks' choice for CIFAR (AAAI 2021), whose code keeps the bias; the authors' code drops it, as
+    here.
 
     Args:
       settings: of phase one; its network has a linear head.
       info: of the training set.
-      tau: 0 leaves the weights as they are, 1 makes them unit vectors.
+      tau: 0 leaves the weights unchanged, 1 makes them unit vectors.
       sweep: take the tau of 0, 0.1, ..., 2 with the best mean accuracy over classes on the held-out
-        part of the training set (`data.validation`), for each expert its own.
+        split (`data.validation`), separately for each expert.
     """
     if sweep and settings.method.get("tau") is not None:
         raise FieldError("tau", tau, "sweep chooses it on the held-out part; leave one of them out")

@@ -1,12 +1,12 @@
-"""Feature space augmentation: features of tail images before backgrounds of head images.
+"""Feature space augmentation: tail-class features pasted onto head-class backgrounds.
 
 Chu et al., "Feature Space Augmentation for Long-Tailed Data", ECCV 2020. Phase one is the
-classifier of the config; a pass over the training images finds the head classes that each class is
-confused with; then the head alone is trained on, and half of what it reads are features of tail
-images and features fused of these and of images of those classes. The authors published no code:
-numbers are those of an unofficial implementation (SSRSGJYD), and so is what the paper leaves open,
-but not its mistake: all that is fused in a batch has the label of the first tail image there, and
-of its own tail image here.
+classifier of the config. A pass over the training images finds the head classes that each class is
+confused with. Then the head alone is trained; half of its inputs are features of tail images, and
+features fused from these and from images of those classes. The authors published no code: numbers,
+and details that the paper leaves open, are from an unofficial implementation (SSRSGJYD). Its
+mistake is not copied: there, all fused features of a batch have the label of its first tail image;
+here, each has the label of its own tail image.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ def recipe(
     specific_above: Annotated[float, at_least(0), below(1)] = 0.8,
     generic_below: Annotated[float, above(0), at_most(1)] = 0.2,
 ) -> tuple[phases.Phase, ...]:
-    """Feature space augmentation: tail images before backgrounds of head images, as features.
+    """Feature space augmentation: tail-class features pasted onto head-class backgrounds.
 
     Chu et al., ECCV 2020; numbers as in an unofficial implementation for CIFAR-10-LT.
 
@@ -61,8 +61,8 @@ def recipe(
       weight_decay: its weight decay.
       num_fused: N_a, new features of a tail image, one with each of as many head classes.
       head_share: head classes are the largest ones that hold this share of the images.
-      specific_above: t_s; where its class map is above, a tail image shows its class.
-      generic_below: t_g; where its class map is below, a head image shows what any may.
+      specific_above: t_s; a tail image shows its class where its class map is above.
+      generic_below: t_g; a head image shows background where its class map is below.
     """
     largest = head_classes(info.class_counts, head_share)
     _check(settings, info, largest, num_fused, head_share)
@@ -102,13 +102,13 @@ def head_classes(class_counts: np.ndarray, share: float) -> np.ndarray:
 def samplers(
     largest: np.ndarray, num_fused: int
 ) -> tuple[build.Sampling, dict[str, build.Sampling]]:
-    """What a step sees: head images, and the streams "tail" and "donor".
+    """The batches of a step: head images, and the streams "tail" and "donor".
 
-    N_t = batch_size / (2 (1 + N_a)) tail images make N_t (1 + N_a) features with what is fused of
-    them; there are as many head images. Each kind comes in shuffled epochs of its own. Which
-    classes give donors the host does not know: donors are images of all head classes, each at
-    random, at least one of each class and at least N_t N_a; a multiple of N_t, so that devices that
-    can share the tail images can share these.
+    N_t = batch_size / (2 (1 + N_a)) tail images give N_t (1 + N_a) features, fused ones included;
+    there are as many head images. Each kind comes in its own shuffled epochs. The host does not
+    know which classes give donors. So donors are random images of all head classes, at least one
+    of each class and at least N_t N_a; their number is a multiple of N_t, so that devices that can
+    share the tail images can share the donors.
     """
 
     def num_tail(batch_size):
@@ -162,8 +162,7 @@ def fused(
 ) -> Method:
     """Train the head alone, by cross-entropy of head, tail and fused features.
 
-    The backbone keeps its params and running statistics. Class maps are those of the head as it is
-    at the step.
+    The backbone keeps its params and running statistics. Class maps use the current head.
 
     Args:
       network: with a linear head.
@@ -233,8 +232,8 @@ def class_map(feature_maps: jax.Array, weights: jax.Array) -> jax.Array:
 def confusing(scores: jax.Array, largest: np.ndarray, number: int) -> jax.Array:
     """The head classes whose images score highest for each class: f[C, C] -> i[C, number].
 
-    Chu et al., ECCV 2020. The unofficial code takes any class but the own. Among those of a head
-    class is its own; they are not asked for.
+    Chu et al., ECCV 2020. The unofficial code takes any class but the own one. The list of
+    a head class contains the class itself; it is never used.
     """
     _, rank = lax.top_k(scores[largest].T, number)
     return jnp.asarray(largest)[rank]

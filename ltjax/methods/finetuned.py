@@ -1,4 +1,4 @@
-"""Fine-tuning after mixing: a short last phase on images as they are.
+"""Fine-tuning after mixing: a short last phase on unmixed images.
 
 Zhang et al. (Bag of Tricks), AAAI 2021, section 3.4, who find that it helps after input mixup.
 """
@@ -12,7 +12,7 @@ from ltjax.data import sampling
 from ltjax.limits import above, at_most, one_of
 from ltjax.methods.classifier import method_for
 
-# What a later phase may draw by: samplers that need no options.
+# Samplers of a later phase: those without required options.
 RESAMPLERS = {
     "instance_balanced": sampling.instance_balanced,
     "class_balanced": sampling.class_balanced,
@@ -48,7 +48,7 @@ def recipe(
 def tuned(
     settings, info, extra_share: float, lr: float, sampler: str = "class_balanced"
 ) -> phases.Phase:
-    """The last phase, which goes on with the one before."""
+    """The last phase, which continues the phase before it."""
     tuning = dataclasses.replace(
         settings,
         **settled(settings),
@@ -68,7 +68,7 @@ def tuned(
 
 
 def settled(settings) -> dict:
-    """The loss and re-weighting with which phase one ends, for a phase that goes on with it."""
+    """The loss and re-weighting at the end of phase one, for a phase that continues it."""
     return {
         "loss": {**settings.loss, "start": 0.0},
         "reweight": {**settings.reweight, "start": 0.0},

@@ -1,7 +1,7 @@
-"""Joint experts: the counterpart of independent ones that shows what independence is worth.
+"""Joint experts: the counterpart of independent experts, to measure the effect of independence.
 
 The same networks, but trained as one: on the same batches, through the loss of their averaged
-logits. Nothing then asks a single network to be right by itself, or to differ from the others.
+logits. Nothing requires a single network to be right by itself, or to differ from the others.
 """
 
 from ltjax import build, phases
@@ -12,7 +12,7 @@ from ltjax.models import Network
 
 
 def averaged(network: Network) -> Network:
-    """A network of several heads with their mean logits in place of theirs."""
+    """A network of several heads that returns their mean logits."""
 
     def head(variables, features):
         return network.head(variables, features).mean(0)
@@ -21,7 +21,7 @@ def averaged(network: Network) -> Network:
 
 
 def recipe(settings, info) -> tuple[phases.Phase, ...]:
-    """One model of config.num_experts networks: a single expert whose heads these are.
+    """One model of config.num_experts networks: a single expert with these as heads.
 
     The ablation of independent experts. Lee et al., "Why M Heads are Better than One", 2015, call
     it training under an ensemble-aware loss.

@@ -1,4 +1,4 @@
-"""NCL: complete networks that learn together, each also from what the others say.
+"""NCL: complete networks that learn together, each also from the outputs of the others.
 
 Li et al., "Nested Collaborative Learning for Long-Tailed Visual Recognition", CVPR 2022. Every
 network is trained by balanced softmax on all classes and once more on the hard ones, and is drawn
@@ -39,7 +39,7 @@ def recipe(
       settings: of the phase; each of its num_experts is one such group of networks.
       info: of the training set.
       num_heads: K, networks that learn together.
-      num_hard: classes that the second half of the loss sees, the own one included; 0 for 0.3 C,
+      num_hard: classes in the second half of the loss, the own one included; 0 means 0.3 C,
         the authors' 30 of CIFAR-100 and 300 of ImageNet-LT.
       factor: of what the networks learn from each other on all classes.
       factor_hard: the same, on the hard classes.

@@ -1,7 +1,7 @@
-"""OLTR: a memory of class centroids that lends to tail images what their own features lack.
+"""OLTR: a memory of class centroids enriches the features of tail images.
 
 Liu et al., "Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019, and the authors'
-code, which we follow where it differs from the paper. Phase one is the classifier of the config;
+code, which is followed where it differs from the paper. Phase one is the classifier of the config;
 one pass over the training images makes a centroid of each class; then modulated attention, the
 meta-embedding and the centroids are trained with the rest, on class-aware batches.
 """
@@ -55,7 +55,7 @@ def recipe(
       lr: of phase two, a tenth from each third of it on; of the head, but
       feature_rate: times that of the backbone, the attention and the centroids.
       centroid_weight: of the centroid loss: 0.01 in the authors' code, 0.1 in the paper.
-      zero_mask: begin attention as the identity, see models.oltr.ModulatedAttention.
+      zero_mask: attention starts as the identity, see models.oltr.ModulatedAttention.
     """
     network = needs.network_with_maps(settings, info)
     if settings.schedule["name"] == "cosine" and settings.schedule.get("ahead", True):
@@ -85,7 +85,7 @@ def recipe(
 
 
 def attentive(network: Network, zero_mask: bool = False) -> Network:
-    """A network with a group 'pooling' more, of which `attended` makes features.
+    """A network with a further group 'pooling', from which `attended` computes features.
 
     Args:
       network: its maps must be of one size, that of the images of `init`.
@@ -104,15 +104,15 @@ def attentive(network: Network, zero_mask: bool = False) -> Network:
 
 
 def attended(variables: Variables, maps: jax.Array) -> jax.Array:
-    """Features by a ModulatedPooling in place of the mean of maps, f[B, h, w, D] -> f32[B, D]."""
+    """Features by a ModulatedPooling instead of the mean of maps, f[B, h, w, D] -> f32[B, D]."""
     return ModulatedPooling().apply({"params": variables.params["pooling"]}, wide(maps))
 
 
 def with_centroids(network: Network, num_classes: int) -> Network:
     """A network whose head becomes the hallucinator of a MetaEmbedding.
 
-    It has two groups more, 'meta', the selector and the classifier, and 'centroids' f32[C, D],
-    N(0, 1) until a phase begins with something else. No gradient of the logits reaches these.
+    It has two further groups, 'meta', the selector and the classifier, and 'centroids' f32[C, D],
+    N(0, 1) unless a phase begins with other values. No gradient of the logits reaches these.
     """
     meta = MetaEmbedding(num_classes)
 
@@ -159,7 +159,7 @@ def gathering(network: Network, attending: Network, class_counts) -> Method:
 
 
 def at_class_means(state, previous):
-    """Begin with the previous phase's network, and centroids where its class means are."""
+    """Begin with the previous phase's network, and its class means as centroids."""
     state = phases.start_from("backbone", "head", "pooling")(state, previous)
     params = state.variables.params | {"centroids": previous.memory["class_means"]}
     return state._replace(variables=state.variables._replace(params=params))
@@ -199,7 +199,7 @@ def with_centroid_loss(network: Network, weight: float) -> Method:
 def centroid_loss(
     features: jax.Array, centroids: jax.Array, label: jax.Array, weight: float
 ) -> jax.Array:
-    """Features near their class's centroid and, on average, not too near the others.
+    """Pulls features towards the centroid of their class and, on average, away from the others.
 
     Liu et al. (OLTR), CVPR 2019, as in the authors' code. The mean over the global batch is
     w (A + 0.01 R): A the mean of |f_i - c_y|^2 / 2, R = max(0, 10 - M) with M the mean over images

@@ -2,8 +2,8 @@
 
 Zhang et al., "Self-Supervised Aggregation of Diverse Experts for Test-Agnostic Long-Tailed
 Recognition", NeurIPS 2022. One head expects the long tail of the training set, one a balanced
-world, one the tail reversed. Where the distribution of the test images is unknown, the heads are
-mixed so that two views of a test image get predictions as similar as can be.
+world, one the tail reversed. If the distribution of the test images is unknown, the heads are mixed
+so that the predictions for two views of a test image are as similar as possible.
 """
 
 import dataclasses
@@ -56,8 +56,8 @@ def recipe(
       reduced: branches three quarters as wide, as on CIFAR-100-LT; the authors take full width on
         CIFAR-10-LT, as the table of methods does.
       aggregate: adapt the heads' weights to the test images, without their labels. The result is
-        transductive: it is of this test set as a whole. Without it the heads count alike.
-      passes: at most so many over the test images.
+        transductive: it depends on the whole test set. Without it the heads have equal weights.
+      passes: the largest number of passes over the test images.
     """
     network = branched(settings, info, len(HEADS), reduced)
     method = through(network, diverse(info.class_counts, tau), settings, info)
@@ -83,8 +83,8 @@ def diverse(class_counts, tau: float) -> HeadsLoss:
 def reversed_prior(prior: np.ndarray) -> np.ndarray:
     """The k-th smallest class gets the share of the k-th largest, f64[C].
 
-    Of classes of one size the first counts as the smaller; the authors' code leaves that to an
-    unstable sort.
+    Of classes of equal size the first ranks as the smaller one; the authors' code leaves that to
+    an unstable sort.
     """
     order = np.argsort(prior, kind="stable")
     out = np.empty_like(prior)
@@ -97,7 +97,7 @@ def aggregating(network: Network, num_steps: int, per_pass: int) -> Method:
 
     Zhang et al., NeurIPS 2022: softmax(a) mixes the heads' logits, and a maximises the mean cosine
     between the softmax outputs of two views of an image. It ends after a pass in which a weight,
-    rounded to two decimals, has fallen below 0.05; what is left of the phase then changes nothing.
+    rounded to two decimals, has fallen below 0.05; the rest of the phase then changes nothing.
 
     Args:
       network: its logits are f32[K, B, C].
@@ -106,8 +106,9 @@ def aggregating(network: Network, num_steps: int, per_pass: int) -> Method:
 
     Returns:
       A Method whose batches have a second view of their images in the stream 'view', and index -1
-      where the last batch of a pass is filled up. Its params have the group 'aggregation' more,
-      a f32[K]; memory holds the weights, f32[K], that count once it has stopped, bool[].
+      where the last batch of a pass is filled up. Its params have the further group
+      'aggregation', a f32[K]; memory holds the final weights, f32[K], and whether it has stopped,
+      bool[].
     """
     heads = logits_with(network)
 
@@ -128,7 +129,7 @@ def aggregating(network: Network, num_steps: int, per_pass: int) -> Method:
         values = -similarity(softmax(variables.params["aggregation"]), *views)
         step = jnp.round(progress * num_steps).astype(jnp.int32)
         reached = lax.stop_gradient(weights(variables))
-        # in whole hundredths, because 0.05 is none of float32's numbers
+        # in whole hundredths, because float32 cannot represent 0.05
         ends = (step > 0) & (step % per_pass == 0) & (jnp.round(100 * reached).min() < 5)
         memory = {"weights": reached, "stopped": variables.memory["stopped"] | ends}
         there = (batch["index"] >= 0).astype(values.dtype)
@@ -142,7 +143,7 @@ def aggregating(network: Network, num_steps: int, per_pass: int) -> Method:
         }
         return Prediction(mixed(found, each), each, measures)
 
-    combined = "the sum of its heads' logits in the shares that were learnt on the test images"
+    combined = "the sum of its heads' logits in the shares learned on the test images"
     return Method(init, loss, predict, combined=combined)
 
 

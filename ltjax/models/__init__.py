@@ -23,8 +23,8 @@ HeadName = Annotated[str, one_of(*HEADS)]  # PYTORCH_HEADS has the same names
 class Network(NamedTuple):
     """A network as its parts, functions of its variables, which have the fields params and stats.
 
-    What the head reads is made of the maps in between, by whoever uses the network: in most
-    methods by ltjax.methods.parts.features.pooled, the pooling of all residual networks.
+    The user of the network computes the features that the head reads from the maps: most methods
+    by ltjax.methods.parts.features.pooled, the pooling of all residual networks.
 
     init: (key, image [B, H, W, channels]) -> (params, stats), dicts with the groups 'backbone' and
       'head'; only the image's shape is used.
@@ -33,7 +33,7 @@ class Network(NamedTuple):
       moved towards them; a group in `frozen` keeps using, and returns unchanged, its running ones.
     head: (variables, features f32[B, D]) -> logits f32[B, C].
     weights: variables -> (kernel f32[D, C], bias f32[C] or None), the weights of each class in the
-      head, of a cosine head as they are before it makes them unit vectors. None where there is no
+      head; of a cosine head, before they are made unit vectors. None where there is no
       single head with such weights.
     split: cut -> (trunk, rest, head), the backbone in two ltjax.models.parts.Layers, and the Head;
       `cut` is a function of a ltjax.models.stages.Staged to two of these. None where the backbone

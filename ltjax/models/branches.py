@@ -1,4 +1,4 @@
-"""Networks that branch: one trunk of early stages, then K copies of the late ones with their heads.
+"""Networks with branches: a trunk of early stages, then K copies of the late ones with their heads.
 
 The topology of RIDE (Wang et al., "Long-tailed Recognition by Routing Diverse Distribution-Aware
 Experts", ICLR 2021), which SADE and BalPoE took over. What the papers call experts are

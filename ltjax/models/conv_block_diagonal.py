@@ -6,7 +6,7 @@ convolution of E * I to E * O channels, whose kernel is zero but for the E block
 times the multiply-adds, in one kernel launch instead of E, over channels that fill matrix units.
 The gradients are the same trick: each is made of a dense convolution, never of a grouped one.
 
-Zero times a number that is not finite is not zero: an expert that diverges takes the others along.
+Zero times infinity is not zero: an expert that diverges makes the others diverge, too.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """The primitive of `layers.py` and the end of a block on the native CPU kernels, with gradients.
 
-Same arguments and results as their plain twins in `convolution.py`, which also take their place
-when a program is lowered for another platform than CPU (an export, say).
+Same arguments and results as their plain twins in `conv_plain.py`, which replace them when a
+program is lowered for another platform than CPU, for example for export.
 """
 
 import functools
@@ -16,7 +16,7 @@ from ltjax.models import conv_plain as plain
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def conv_sums(x, a, c, w, stride: int, winograd: bool):
-    """convolution.conv_sums, float32; `winograd`, where that applies, or as it is defined."""
+    """conv_plain.conv_sums, float32; by `winograd` where it applies, else by definition."""
     return lax.platform_dependent(
         *(x, a, c, w),
         cpu=lambda *args: kernels.conv_sums(*args, stride, winograd),
@@ -72,7 +72,7 @@ def _no_second_derivative(*_):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def add_relu(y, a, c, x, stride: int):
-    """convolution.add_relu, float32."""
+    """conv_plain.add_relu, float32."""
     return lax.platform_dependent(
         *(y, a, c, x),
         cpu=lambda *args: kernels.add_relu(*args, stride),

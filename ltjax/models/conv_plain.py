@@ -24,7 +24,7 @@ CHUNK = 16  # images, at most
 def conv_sums(x, a, c, w, stride, conv=None):
     """`ltjax.models.layers.conv_sums`, by its definition; `conv` computes what `convolve` does.
 
-    The sums are those of y as it is stored: what the next layer normalises has mean 0, variance 1.
+    The sums are of y as stored, so that the next layer reads mean 0 and variance 1.
     """
     y = (conv or convolve)(before(x, a, c), w.astype(x.dtype), stride)
     exact = wide(y)

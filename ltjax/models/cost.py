@@ -16,7 +16,7 @@ def parameters(params: Any) -> int:
 
 
 def countable(settings: Settings) -> Settings:
-    """The same with the form of convolutions whose multiply-adds are those of the network.
+    """The same settings with the form of convolutions whose multiply-adds can be counted.
 
     Of other forms the program may multiply by zeros: "blocks" does, wherever networks or branches
     are stacked.

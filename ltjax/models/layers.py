@@ -3,8 +3,8 @@
 A layer hands on its raw output together with the affine (a, c) that normalises it; the next layer
 applies that while it reads. So batch norm is arithmetic on vectors of channels, and a convolution
 with the normalisation and ReLU before it and the sums after it is one call, whose form can be
-exchanged without touching a network: `convolution.py` is its definition, for every backend and type
-of number; `native.py` is for 3x3 kernels in float32 on CPU, several times faster there.
+exchanged without touching a network: `conv_plain.py` is its definition, for every backend and type
+of number; `conv_native.py` is for 3x3 kernels in float32 on CPU, several times faster there.
 """
 
 import functools
@@ -45,7 +45,7 @@ def conv_sums(
     Args:
       x: [B, H, W, I], no axis of size 0. Its type is that of the convolution and of y; affine,
         ReLU and sums are computed in float32 where x is bfloat16.
-      a, c: [I], the affine before the ReLU; both None where x is read as it is.
+      a, c: [I], the affine before the ReLU; both None if x is read unchanged.
       w: [k, k, I / groups, O], k odd.
       stride: 1 or 2, in both directions.
       form: "winograd", "direct", "plain" or "blocks" (config.settings.Compute). The first two are

@@ -1,4 +1,4 @@
-"""Backbones made of stages of blocks, which can be cut in two, so that others are made of them."""
+"""Backbones made of stages of blocks, which can be split in two to build other networks."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ class Staged(nn.Module, kw_only=True):
     the blocks that `parts` names. Parts have the arrays of the whole, by the same names.
     """
 
-    start: int = 0  # of the blocks; where it is not 0, there is no stem, and maps are read
+    start: int = 0  # of the blocks; if it is not 0, there is no stem, and maps are read
     stop: int | None = None  # of the blocks
     branches_from: ClassVar[int]  # the stage, counted from 0, that RIDE's branches begin with
 
@@ -26,11 +26,11 @@ class Staged(nn.Module, kw_only=True):
         return blocks[self.start : self.stop]
 
     def before_and_last_block(self) -> tuple[nn.Module, nn.Module]:
-        """All but the last block, and this, which reads the maps of the others."""
+        """All blocks but the last, and the last block, which reads the maps of the others."""
         return self._split(-1, self.widths)
 
     def trunk_and_branch(self, reduced: bool) -> tuple[nn.Module, nn.Module]:
-        """The early stages and the late ones, which can be had several times over.
+        """The early stages and the late ones, which can be repeated.
 
         Args:
           reduced: whether the late stages are three quarters as wide, as in RIDE's code.

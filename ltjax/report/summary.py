@@ -1,4 +1,4 @@
-"""What is known of a run, as plain values and in single lines; `tables.py` shows the whole."""
+"""A run as plain values and in single lines; `tables.py` shows the whole."""
 
 import importlib.metadata
 import platform
@@ -35,10 +35,10 @@ def describe(
       settings: of the run.
       splits: its data.
       recipe: its phases, made of ltjax.models.cost.countable settings.
-      results: of the last state, as ltjax.run.loop.Loop.evaluate gives them.
+      results: of the last state, as from ltjax.evaluation.evaluate.evaluator.
       seconds: of training: compiling, evaluating and saving on the way included.
       rates: images per second in training, summed over experts, one number a line of the log.
-      options: {field: value} beyond what the method's name stands for, ltjax.recipes.own_choices.
+      options: {field: value} beyond those that the method sets, ltjax.recipes.own_choices.
     """
     train = splits.manifest["train"]
     steps = sum(phase.num_steps for phase in recipe)

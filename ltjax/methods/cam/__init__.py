@@ -2,11 +2,11 @@
 
 Zhang et al., "Bag of Tricks for Long-Tailed Visual Recognition with Deep Convolutional Neural
 Networks", AAAI 2021. Phase one is the classifier of the config; one pass over the training images
-remembers where each shows its class; then training goes on, at a small rate, on re-sampled batches
-in which an image is, with the share that the authors' generated ones would have, a new one made of
-it (ltjax.methods.cam.foreground). The authors write a fixed set of new images to files, as JPEG,
-and take the map of a randomly augmented view with the best state on the test split; here new images
-are drawn anew each time, maps are of images as they are, and the last state is used.
+records where each shows its class; then training continues, at a small rate, on re-sampled batches
+in which an image is replaced by a new one made from it, as often as the authors' generated images
+would occur (ltjax.methods.cam.foreground). The authors write a fixed set of new images to files, as
+JPEG, and take the map of a randomly augmented view with the best state on the test split; here new
+images are drawn again each time, maps are of unchanged images, and the last state is used.
 """
 
 import dataclasses
@@ -56,8 +56,8 @@ def recipe(
       first_share: of the epochs, before maps are taken; the rate of the config's schedule "step"
         does not drop there.
       lr: of the last phase, divided by 100 half way.
-      at_most: new images of a class, and of none that has as many; 0 fills all classes up to the
-        largest, as on CIFAR. 100 on ImageNet-LT.
+      at_most: new images of a class; none for classes with as many images. 0 fills all classes up
+        to the largest, as on CIFAR. 100 on ImageNet-LT.
       box: of the foreground that is moved, "as_code" or "full"; see foreground.bounding_box.
     """
     # of 40 epochs counted from 1, the rate drops at the 20th
@@ -134,7 +134,7 @@ def share_of_new(class_counts, at_most: int | None):
 
 
 def mapping(network: Network, num_images: int) -> Method:
-    """Remember the class map of each image, u8[N, h, w]; nothing is learnt."""
+    """Record the class map of each image, u8[N, h, w]; nothing is learned."""
 
     def init(key, batch):
         variables = Variables(*network.init(key, batch["image"]))
@@ -155,11 +155,11 @@ def mapping(network: Network, num_images: int) -> Method:
 def with_moved_foregrounds(
     method: Method, network: Network, num_images: int, shares, box: str
 ) -> Method:
-    """Train a method on uint8 images of which some have their foreground moved.
+    """Train a method on uint8 images, some with their foreground moved.
 
     Args:
       method: reads uint8 images, as build.on_images makes it.
-      network: whose maps are remembered.
+      network: its maps are recorded.
       num_images: N.
       shares: f64[C], of the examples of a class that are changed.
       box: as in foreground.transform_foreground.

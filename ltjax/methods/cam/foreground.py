@@ -1,4 +1,4 @@
-"""CAM-based sampling on images: what shows the class is cut out, moved, and pasted over the image.
+"""CAM-based sampling on images: the foreground is cut out, moved, and pasted over the image.
 
 Zhang et al., "Bag of Tricks for Long-Tailed Visual Recognition with Deep Convolutional Neural
 Networks", AAAI 2021. A class map (Zhou et al., CVPR 2016) of a trained network says where an image
@@ -21,7 +21,7 @@ def class_map(feature_maps: jax.Array, weights: jax.Array) -> jax.Array:
     """Where an image shows a class: sum_k weights_k * feature_maps_k, from 0 to 255.
 
     The bias of the class plays no part, nor does a positive factor on its weights: a column of a
-    cosine head serves as it is. Where the sum is the same everywhere, the authors' code divides
+    cosine head works unchanged. Where the sum is the same everywhere, the authors' code divides
     zero by zero; here all of the image is foreground.
 
     Args:
@@ -159,8 +159,8 @@ def num_generated(class_counts: np.ndarray, at_most: int | None = None) -> np.nd
     Args:
       class_counts: i64[C], training images.
       at_most: None makes n_max + n_min - n_j of class j, so that all classes end with n_max + n_min
-        (CIFAR); a number makes no more than so many, and none of classes with so many images
-        already (100 on ImageNet-LT).
+        (CIFAR); a number is the most for a class, and classes with as many images get none (100
+        on ImageNet-LT).
 
     Returns:
       i64[C].

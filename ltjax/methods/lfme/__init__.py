@@ -1,15 +1,15 @@
-"""Learning from multiple experts: teachers of parts of the tail teach a student of the whole.
+"""Learning from multiple experts: teachers of parts of the classes teach a student of all.
 
 Xiang, Ding and Han, "Learning From Multiple Experts: Self-paced Knowledge Distillation for
 Long-tailed Classification", ECCV 2020. Three networks are trained on classes of neighbouring size
-each, where the tail is flat (ltjax.data.splits.subsets). A student of all classes then follows its
-labels and, within each part, the teacher of it, for as long as that knows better; and what the
-teachers find easy counts first.
+each, where the tail is flat (ltjax.data.splits.subsets). A student of all classes then learns from
+its labels and, within each part, from the teacher of that part, as long as the teacher is better.
+Images that the teachers find easy have more weight at first.
 
 The paper's experts are called teachers here: an expert of ltjax is a student, and has three
 teachers of its own, 3 e, 3 e + 1 and 3 e + 2, so that experts share nothing. Every network has an
-output for each class; those of classes that a teacher never sees are kept out of its softmax,
-which makes it a head on its classes alone.
+output for each class; classes that a teacher never sees are left out of its softmax,
+which makes it a head on its own classes.
 """
 
 import dataclasses
@@ -56,9 +56,9 @@ def recipe(
       settings: of the student.
       info: of the training set.
       extra_share: epochs of a teacher, as a share of config.num_epochs, on top of these; 0.6 is 120
-        beside 200. Their rate falls from config.schedule.lr along half a cosine, without warm-up.
-      alpha: a teacher counts in full until the student has this share of its accuracy.
-      temperature: T of what teachers say.
+        on top of 200. Their rate falls from config.schedule.lr by half a cosine, without warm-up.
+      alpha: a teacher has weight 1 until the student has this share of its accuracy.
+      temperature: T of the teachers' softmax.
       curriculum_on: "logits", as in the authors' code, or "loss", as in the paper (lessons.lesson).
     """
     _check(settings, info, extra_share)
@@ -118,14 +118,14 @@ def of_own_part(sampler: build.Sampling, parts: np.ndarray) -> build.Sampling:
 
 
 def judging(network: Network, parts: np.ndarray, num_images: int, held_out: bool) -> Method:
-    """What teachers make of images of their part; of others what is remembered is never read.
+    """Records the teachers' outputs on images of their parts; other entries are never read.
 
     Args:
       network: of the teachers.
       parts: bool[L, C].
       num_images: N, of the training set.
-      held_out: count what is right, f32[C], on the held-out part; else remember of each training
-        image how probable its class is, f32[N], and which class that is, i32[N].
+      held_out: count correct images, f32[C], on the held-out split; else record for each training
+        image the probability of its class, f32[N], and the class, i32[N].
     """
     num_classes = parts.shape[1]
 

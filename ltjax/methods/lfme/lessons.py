@@ -1,4 +1,4 @@
-"""What a student learns from its teachers, when, and of which images: the formulas of LFME.
+"""The formulas of LFME: what a student learns from its teachers, when, and on which images.
 
 Xiang, Ding and Han, "Learning From Multiple Experts: Self-paced Knowledge Distillation for
 Long-tailed Classification", ECCV 2020; L = 3 parts of the classes, each with its teacher. The
@@ -50,7 +50,7 @@ def lesson(
     ("loss"); its soft cross-entropy has the gradient of KL.
 
     Args:
-      objective: in place of CE, the config's loss; its weights of examples are those of the sum.
+      objective: the config's loss, instead of CE; its weights of examples weigh the sum.
       parts: bool[L, C].
       temperature: T.
       curriculum_on: "logits" or "loss".
@@ -78,10 +78,10 @@ def lesson(
 
 
 def teacher_weight(student: jax.Array, teacher: jax.Array, alpha: float) -> jax.Array:
-    """How much a teacher counts beside a student of such accuracies, each f32[L]: f32[L].
+    """The weight of each teacher, from the accuracies of student and teacher: f32[L].
 
-    Self-paced expert selection: 1 while A < alpha A*, from there on falling linearly, to 0 where
-    the student is as good. The authors' alpha is 0.3; 1 would divide by zero.
+    Self-paced expert selection: 1 while A < alpha A*, then falling linearly to 0, where the
+    student is as good as the teacher. The authors' alpha is 0.3; 1 would divide by zero.
     """
     falling = (teacher - student) / jnp.maximum(teacher * (1 - alpha), 1e-12)
     return jnp.where(student < alpha * teacher, 1, jnp.maximum(falling, 0))
@@ -94,7 +94,7 @@ def part_accuracy(right, seen, parts: np.ndarray, otherwise) -> jax.Array:
       right: f32[..., C], images that are right.
       seen: f32[..., C], all images.
       parts: bool[L, C].
-      otherwise: f32[..., L], what a part has of which there was no image.
+      otherwise: f32[..., L], the value of a part without any image.
     """
     there = (seen > 0).astype(right.dtype)
     classes = there @ parts.T  # [..., L]
@@ -114,8 +114,8 @@ def min_weights(class_counts: np.ndarray, parts: np.ndarray) -> np.ndarray:
 def curriculum_start(confidence, labels, min_weight, num_classes: int) -> jax.Array:
     """The weight of each image at first: its teacher's confidence, within its class from tau to 1.
 
-    Where all of a class are equal, as where it has one image, they begin with 1; the authors' code
-    divides by zero.
+    If all images of a class are equal, for example a single image, they begin with 1; the authors'
+    code divides by zero.
 
     Args:
       confidence: f32[N], the probability that the teacher of its part gives to its class.
@@ -133,6 +133,6 @@ def curriculum_start(confidence, labels, min_weight, num_classes: int) -> jax.Ar
 def curriculum(start: jax.Array, epoch: jax.Array, num_epochs: float) -> jax.Array:
     """v f32[B] in epoch e = 1..E: v0 + (1 - v0) 2 e / E.
 
-    It is not clipped: what began low passes 1 half way and ends at 2 - v0, as in the authors' code.
+    It is not clipped: low weights pass 1 half way and end at 2 - v0, as in the authors' code.
     """
     return start + (1 - start) * epoch / (num_epochs / 2)

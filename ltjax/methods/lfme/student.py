@@ -1,6 +1,6 @@
 """LFME's student: a network of all classes that learns from labels and from teachers of parts.
 
-Xiang et al., ECCV 2020; the whole method is in `lfme.py`, its formulas are in `lessons.py`.
+Xiang et al., ECCV 2020; the whole method is `ltjax.methods.lfme`, its formulas are in `lessons.py`.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ PARTS = ("many", "medium", "few")  # of the classes, each with its teacher
 
 
 def taught_by(parts: np.ndarray, class_counts, held_out: bool) -> phases.Begin:
-    """Let students begin with the teachers, and what these make of the images, of earlier phases.
+    """Let students begin with the teachers of earlier phases and their recorded outputs.
 
     Args:
       parts: bool[L, C].
       class_counts: i64[C].
-      held_out: whether the teachers' accuracy was counted on a held-out part.
+      held_out: whether the teachers' accuracy was counted on a held-out split.
     """
     teacher_of = parts.argmax(0)  # [C]
     num_classes = parts.shape[1]
@@ -70,8 +70,8 @@ def student(
 ) -> Method:
     """A network that learns from labels and teachers.
 
-    How much a teacher counts follows two accuracies of its part, which the authors take on their
-    validation set after each epoch. With a held-out part of the training set so do we, at each
+    The weight of a teacher depends on two accuracies on its part, which the authors measure on
+    their validation set after each epoch. With a held-out split they are measured there, at each
     evaluation. Without one, both are counted on the training batches of each epoch, in which
     classes are equally frequent: the student's among all classes, the teacher's on the same images.
 
@@ -82,7 +82,7 @@ def student(
       num_images: N, of the training set; an epoch of counting is that many.
       epochs: of the phase, and steps in one.
       alpha: as in lessons.teacher_weight.
-      held_out: whether accuracies are those of a held-out part.
+      held_out: whether accuracies are measured on a held-out split.
       over: how the teachers are compiled; see ltjax.experts.over_experts.
     """
     num_parts, num_classes = parts.shape
@@ -96,7 +96,7 @@ def student(
         memory = {
             "teachers": Variables(*each),
             "start": jnp.ones(num_images),
-            # of the student, of the teachers; as long as nothing is counted, they know better
+            # of the student, of the teachers; before anything is counted, teachers are better
             "accuracy": jnp.repeat(jnp.array([[0.0], [1.0]]), num_parts, axis=1),
         }
         if not held_out:

@@ -1,4 +1,4 @@
-"""From images to what a network says of them: its maps, their means, and its head on these."""
+"""From images to logits: a network's maps, their means, and its head on these."""
 
 import jax
 

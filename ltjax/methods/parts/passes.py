@@ -1,4 +1,4 @@
-"""What methods remember of a pass over images, in which nothing is learnt (build.passes)."""
+"""What methods record in a pass over images without gradients (build.passes)."""
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +9,13 @@ from ltjax.learner import Batch, LossOutput, Variables
 
 
 def one_hot_if_any(batch: Batch, num_classes: int) -> jax.Array:
-    """f32[B, C] labels, zero for what fills up a batch (index -1)."""
+    """f32[B, C] labels, zero for padding of a batch (index -1)."""
     own = jax.nn.one_hot(batch["label"], num_classes)
     return own * (batch["index"] >= 0)[:, None]
 
 
 def added(memory: dict, adds: dict) -> dict:
-    """The memory with what the whole batch has seen added to it.
+    """The memory plus the sums over the whole batch.
 
     Args:
       memory: {name: sums}, and perhaps more.
@@ -26,7 +26,7 @@ def added(memory: dict, adds: dict) -> dict:
 
 
 def remembering(variables: Variables, adds: dict) -> LossOutput:
-    """A step that moves nothing, but for its memory, to which it adds; see `added`."""
+    """A step that only adds to its memory; see `added`."""
     memory = added(variables.memory, adds)
     return LossOutput(jnp.zeros(1), jnp.ones(1), variables.stats, memory, {})
 
@@ -36,7 +36,7 @@ def written(held: jax.Array, batch: Batch, found: jax.Array) -> jax.Array:
 
     Args:
       held: [N, ...].
-      batch: its 'index' i32[B] says where; -1 fills up a batch and is left out.
+      batch: its 'index' i32[B] says where; -1 is padding and is left out.
       found: [B, ...], of this device's share of the batch.
     """
     found, index = lax.all_gather((found, batch["index"]), DATA, tiled=True)

@@ -1,4 +1,4 @@
-"""What methods need of a network and of the number of epochs; the errors that say so."""
+"""What methods require of a network and of the number of epochs, and the errors for it."""
 
 import math
 
@@ -32,7 +32,7 @@ def network_of_stages(settings: Settings, info: DataInfo) -> Network:
 
 
 def more_than_an_epoch(settings: Settings, option: str, share: float, whose: str) -> None:
-    """Refuse a config that leaves a phase with a cosine schedule no epoch with a rate above 0.
+    """Refuse a phase with a cosine schedule that has no epoch with a rate above 0.
 
     Args:
       settings: of the run.

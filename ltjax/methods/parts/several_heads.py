@@ -1,7 +1,7 @@
-"""What methods have in common whose network has several heads.
+"""Parts for methods whose network has several heads.
 
-To everything above, such a network is one expert: it predicts with the mean of its heads' logits,
-and each of them is reported by itself.
+For the rest of the library, such a network is one expert: it predicts the mean of its heads'
+logits, and each head is also reported alone.
 """
 
 import functools
@@ -22,7 +22,7 @@ from ltjax.models import Network, branches
 
 BRANCHED_GROUPS = ("backbone", "branches", "head")  # of the params of a branched network
 
-OWN_LOSS = "has a loss of its own"  # why it takes no other, nor weights
+OWN_LOSS = "has a loss of its own"  # the reason to refuse other losses and weights
 
 # As ltjax.losses.objective.Objective, of the logits of all heads: (logits f32[K, B, C],
 # label i32[B], key, progress) -> (values f32[B], weights f32[B]).
@@ -93,7 +93,7 @@ def through(network: Network, loss: HeadsLoss, settings, info) -> Method:
 
     Args:
       network: its logits are f32[K, B, C].
-      loss: of a method that brings its own; the mean over examples is minimised.
+      loss: the method's own; its mean over examples is minimised.
       settings: its mixing is applied to the images of all heads alike.
       info: of the training set.
 

@@ -1,8 +1,8 @@
-"""Experts that share where they begin, what they see, or what is drawn for them.
+"""Experts that share their initialisation, their images, or the random draws inside a step.
 
 Independent experts differ by three things: their initialisation, the order of their images, and
 what is drawn inside a step (augmentation, partners of mixing). The ablations of the headline method
-take these away one by one; without all three, experts are bitwise the same.
+remove these one by one; without all three, experts are bitwise the same.
 """
 
 import jax

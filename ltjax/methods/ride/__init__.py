@@ -1,12 +1,12 @@
-"""RIDE: diverse heads on one trunk, and a router that calls as many as an image needs.
+"""RIDE: diverse heads on one trunk, and a router that uses as many as an image needs.
 
 Wang, Lian, Miao, Liu and Yu, "Long-tailed Recognition by Routing Diverse Distribution-Aware
 Experts", ICLR 2021. Their experts are heads here: branches of one network, trained on the same
 batches. Phase one trains them, each through the loss of the config (LDAM-DRW by default), and
 drives them apart; then everything is frozen, and gates learn which images need another branch. The
-distilled variant first trains a teacher of six heads. Where paper and code differ we follow the
-code: diversity is from the heads' mean instead of between pairs, temperatures are divided by their
-largest, and the teacher teaches the mean of the heads.
+distilled variant first trains a teacher of six heads. Where paper and code differ, the code is
+followed: diversity is from the heads' mean instead of between pairs, temperatures are divided by
+their largest, and the teacher teaches the mean of the heads.
 """
 
 import dataclasses
@@ -65,14 +65,14 @@ def recipe(
       diversity: weight of the divergence from the heads' mean, 0.2 on ImageNet-LT; 0 trains the
         mean of the logits instead, the authors' collaborative ablation.
       gamma: how far temperatures follow class sizes, 0.02 on ImageNet-LT; see `temperatures`.
-      start: of training, from where on temperatures differ; that of the re-weighting is its own.
+      start: share of training after which temperatures differ; re-weighting has its own `start`.
       distill: train a teacher first, then learn from it too.
       teacher_heads: of it.
       distill_weight: of what it teaches.
       distill_temperature: of both softmaxes in that.
       routing: train a router after that.
-      routing_epochs: of that, on top of config.num_epochs; the authors' 5 whatever that is, as
-        gates need their hundred steps.
+      routing_epochs: of that, on top of config.num_epochs; the authors' 5 for any num_epochs,
+        because gates need their hundred steps.
       routing_lr: its highest learning rate.
       top_k: how many of an image's largest logits a gate sees, of as many as there are; 50 for
         ResNeXt-50 on ImageNet-LT.
@@ -169,7 +169,7 @@ def distilled(
     """K [L + weight t^2 KL(softmax(z_T / t) | softmax(m / t))], m and z_T means over heads.
 
     The factor K is the authors' code: it adds both terms once for each head. Memory is
-    {"teacher": Variables without memory}, of which `with_teacher` makes the beginning.
+    {"teacher": Variables without memory}, first set by `with_teacher`.
     """
 
     def init(key, batch):

@@ -20,7 +20,7 @@ from ltjax.models import ride_router as router
 def routed(
     network: Network, num_heads: int, top_k: int, counts: np.ndarray, pos_weight: float = 100.0
 ) -> Method:
-    """Train the gates of a router, nothing else; an image goes on while they are above 0.
+    """Train only the gates of a router; an image uses further heads while gates are above 0.
 
     Args:
       network: of K heads.
