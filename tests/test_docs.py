@@ -1,4 +1,4 @@
-"""The documentation tells the truth: its code runs, its tables are whole."""
+"""The documentation tells the truth: its code runs, its tables are whole, its links work."""
 
 import re
 
@@ -9,29 +9,54 @@ import pytest
 import toy
 from conftest import ROOT
 
+from ltjax import train
 from ltjax.catalogue import rows
+from ltjax.config.settings import as_dict
+from ltjax.data.datasets import DATASETS
 from ltjax.losses.classification import LOSSES
-from ltjax.recipes import TABLES
+from ltjax.recipes import TABLES, settings_of
+from ltjax.run import folder
 
 DOCS = ROOT / "docs"
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "results" / "README.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted(DOCS.glob("*.md")),
+]
 
 
-def code(page):
-    """The Python in a page, all of it."""
-    return "\n".join(re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL))
+def blocks(page):
+    """The Python in a page, block by block."""
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def all_rows():
+    """All rows of all tables."""
+    return [(table, name) for table in (*TABLES.values(), DATASETS) for name in list(table)]
 
 
 @pytest.fixture
-def power():
-    exec(compile(code("losses.md"), "docs/losses.md", "exec"), {})
-    yield LOSSES["power"]
-    del LOSSES["power"]
+def extended():
+    """What docs/extending.md defines: all but the last block, which trains."""
+    before, page = all_rows(), {}
+    for block in blocks(DOCS / "extending.md")[:-1]:
+        exec(compile(block, "docs/extending.md", "exec"), page)
+    yield page
+    for table, name in all_rows():
+        if (table, name) not in before:
+            del table[name]
 
 
-def test_a_loss_of_ones_own_is_one_function_and_one_row(power):
+def falls(losses):
+    assert (losses[-5:].mean(0) < 0.7 * losses[:5].mean(0)).all(), losses
+
+
+def test_a_loss_of_ones_own_is_one_function_and_one_row(extended):
     logits = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     label, ones = np.array([0, 1, 2, 3, 0, 1]), jnp.ones(6)
     probability = np.asarray(jax.nn.softmax(logits))[np.arange(6), label]
+    power = LOSSES["power"]
     error, _ = power(None, q=1.0)(logits, label, ones, None)
     np.testing.assert_allclose(error, 1 - probability, rtol=1e-5)
     near, _ = power(None, q=1e-3)(logits, label, ones, None)
@@ -40,6 +65,83 @@ def test_a_loss_of_ones_own_is_one_function_and_one_row(power):
     phase = toy.phase(loss={"name": "power", "q": 0.5}, network={"name": "tiny"})
     _, losses = toy.Trainer(phase, 2).steps(40)
     assert (losses[-5:].mean(0) < 0.5 * losses[:5].mean(0)).all()
+
+
+def test_a_sampler_of_ones_own_draws_a_share_balanced(extended):
+    labels = np.repeat(np.arange(4), toy.CLASS_COUNTS)
+    for share, smallest in ((0.0, 5 / 75), (0.5, (5 / 75 + 1 / 4) / 2), (1.0, 1 / 4)):
+        draw = extended["half_balanced"](labels, 15, 100, share=share)
+        drawn = labels[np.concatenate([draw((0, 0, 0), step) for step in range(200)])]
+        assert abs(np.mean(drawn == 3) - smallest) < 0.03  # 3,000 images: 4 standard deviations
+    phase = toy.phase(sampler={"name": "half_balanced", "share": 0.3}, network={"name": "tiny"})
+    falls(toy.Trainer(phase, 2).steps(40)[1])
+
+
+def test_a_network_of_ones_own_has_the_parts_that_methods_need(extended):
+    phase = toy.phase(network={"name": "small"})
+    state, losses = toy.Trainer(phase, 2).steps(40)
+    falls(losses)
+    assert set(state.variables.params) == {"backbone", "head"}
+    assert len(toy.recipe("tau_norm", network={"name": "small"})) == 1
+
+
+def test_a_method_of_ones_own_keeps_the_backbone_in_its_second_phase(extended):
+    first, second = toy.recipe("new_head", network={"name": "tiny"})
+    assert second.num_steps == first.num_steps / 4
+    trained, _ = toy.Trainer(first, 2).steps(20)
+    trainer = toy.Trainer(second, 2)
+    start = trainer.compiled.begin(toy.info().example, trained.variables)
+    kept = toy.numbers(trained)[1].params["backbone"]
+    fresh = toy.numbers(start)[1].params["head"]
+    state, losses = trainer.steps(10, start)
+    falls(losses)
+    params = toy.numbers(state)[1].params
+    toy.assert_trees_equal(params["backbone"], kept)
+    with pytest.raises(AssertionError):
+        toy.assert_trees_equal(params["head"], fresh)
+
+
+def test_all_of_ones_own_together_train_and_predict(extended, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = dict(extended)
+    exec(compile(blocks(DOCS / "extending.md")[-1], "docs/extending.md", "exec"), page)
+    assert page["report"]["splits"]["test"]["average"]["accuracy"] > 0.9
+    np.testing.assert_allclose(page["probs"].sum(-1), 1, rtol=1e-5)
+    assert page["probs"].shape == (60, 3)
+
+
+def test_the_five_lines_of_the_readme_predict(tmp_path, monkeypatch, capsys):
+    from configs.digits import get_config
+
+    (block,) = blocks(ROOT / "README.md")
+    (named,) = re.findall(r'load\("(.*?)"\)', block)
+    assert named == str(folder.default(as_dict(settings_of(get_config())), "classifier"))
+    compute = {"experts_over": "map"}
+    config = dict(network={"name": "tiny"}, batch_size=16, num_epochs=1.0, compute=compute)
+    monkeypatch.chdir(tmp_path)
+    train.run(config, named, splits=toy.splits())
+    capsys.readouterr()
+    exec(compile(block, "README.md", "exec"), {"images": toy.splits().test.image[:5]})
+    assert len(re.findall("'[abcd]'", capsys.readouterr().out)) == 5
+
+
+def test_the_readme_begins_with_the_commands_that_are_tested():
+    """The first lines that .ci/run takes from it, each alone on an indented line."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+    digits = [line for line in lines if "python -m ltjax.main --config configs/digits.py" in line]
+    assert digits[0] == "    pip install -e . && python -m ltjax.main --config configs/digits.py"
+    tests = [line for line in lines if "python -m pytest" in line]
+    assert tests == ["    pip install -e '.[test]' && python -m pytest"]
+
+
+def test_every_room_has_a_line_in_the_architecture():
+    text = (DOCS / "architecture.md").read_text()
+    tree = re.search(r"```\nltjax/\n(.*?)```", text, re.DOTALL)[1]
+    named = re.findall(r"^  (\S+)", tree, re.MULTILINE)
+    library = ROOT / "ltjax"
+    files = [path.name for path in library.glob("*.py") if path.name != "__init__.py"]
+    folders = [f"{path.parent.name}/" for path in library.glob("*/__init__.py")]
+    assert sorted(named) == sorted(files + folders)
 
 
 @pytest.mark.parametrize(
@@ -58,12 +160,20 @@ def test_a_page_has_every_row_of_its_table(page, field):
     assert [name for name in missing if name != "none"] == []
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS.glob("*.md")], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_that_a_page_names_are_there(page):
     text = page.read_text()
-    named = re.findall(r"`((?:docs|ltjax|tests|configs|benchmarks|colabs)/[\w./]+)`", text)
+    named = re.findall(r"`((?:docs|ltjax|tests|configs|benchmarks|colabs|results)/[\w./]+)`", text)
     named += [f"tests/{name}" for name in re.findall(r"`(test_\w+\.py)`", text)]
     assert [name for name in named if not (ROOT / name).exists()] == []
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    links = re.findall(r"\]\((?!https?://)([^)#\s]+)", prose)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_leads_to_every_page():
+    text = (ROOT / "README.md").read_text()
+    assert [page.name for page in DOCS.glob("*.md") if f"(docs/{page.name})" not in text] == []
 
 
 def test_every_choice_is_listed_with_its_source():
