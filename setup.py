@@ -62,6 +62,7 @@ setuptools.setup(
         # Preparing the stock CIFAR data sets of TFDS needs TensorFlow; nothing else does.
         "prepare": ["tensorflow-cpu>=2.16"],
         "test": [
+            "hypothesis>=6",  # property tests
             "ipykernel>=6",
             "matplotlib>=3.8",  # the notebook's plots
             "nbmake>=1.5",

@@ -106,7 +106,7 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path):
 
 
 @pytest.mark.slow
-def test_five_lines_predict_where_no_data_is(tmp_path, data_dir):
+def test_five_lines_predict_where_there_is_no_data(tmp_path, data_dir):
     """digits, in a process of its own that could not read any data set."""
     command = [
         sys.executable, "-m", "ltjax.main", "--config", str(ROOT / "configs" / "digits.py"),
