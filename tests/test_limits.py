@@ -193,7 +193,7 @@ def test_every_number_and_string_has_limits():
         and not declared(parameter.annotation).limits
     }
     free -= {("network", name, "head") for name in toy.NAMES}
-    assert free == {("method", "balpoe", "tau_min"), ("method", "balpoe", "tau_max")}
+    assert free == set()
 
 
 def test_defaults_are_within_their_limits():

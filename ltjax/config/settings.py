@@ -50,7 +50,7 @@ class Optimizer:
     momentum: Annotated[float, at_least(0), below(1)] = 0.9
     nesterov: bool = True
     # On every parameter, biases and batch norm too.
-    weight_decay: Annotated[float, at_least(0)] = 2e-4
+    weight_decay: Annotated[float, at_least(0), at_most(100)] = 2e-4
 
 
 @dataclasses.dataclass(frozen=True)

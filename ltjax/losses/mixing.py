@@ -38,7 +38,9 @@ def none(class_counts: np.ndarray) -> None:
     del class_counts
 
 
-def mixup(class_counts: np.ndarray, *, alpha: Annotated[float, above(0)] = 1.0) -> Mixing:
+def mixup(
+    class_counts: np.ndarray, *, alpha: Annotated[float, above(0), at_most(1_000_000)] = 1.0
+) -> Mixing:
     """Blend images, x = s x_i + (1 - s) x_j, and losses alike; s ~ Beta(alpha, alpha) per batch.
 
     Zhang et al., ICLR 2018, as their code and that of Zhang et al. (Bag of Tricks), AAAI 2021.
@@ -47,7 +49,9 @@ def mixup(class_counts: np.ndarray, *, alpha: Annotated[float, above(0)] = 1.0) 
     return Mixing(lambda key, label: _same_share(*_pairs(key, len(label), alpha)), "image")
 
 
-def manifold_mixup(class_counts: np.ndarray, *, alpha: Annotated[float, above(0)] = 1.0) -> Mixing:
+def manifold_mixup(
+    class_counts: np.ndarray, *, alpha: Annotated[float, above(0), at_most(1_000_000)] = 1.0
+) -> Mixing:
     """Mixup of the features that the head reads.
 
     Verma et al., ICML 2019; there the layer is drawn in each step. Bag of Tricks' code (AAAI 2021),
@@ -59,8 +63,8 @@ def manifold_mixup(class_counts: np.ndarray, *, alpha: Annotated[float, above(0)
 def remix(
     class_counts: np.ndarray,
     *,
-    alpha: Annotated[float, above(0)] = 1.0,
-    kappa: Annotated[float, at_least(1)] = 3.0,
+    alpha: Annotated[float, above(0), at_most(1_000_000)] = 1.0,
+    kappa: Annotated[float, at_least(1), at_most(1_000_000)] = 3.0,
     tau: Annotated[float, at_least(0), at_most(1)] = 0.5,
     per_sample: bool = True,
 ) -> Mixing:

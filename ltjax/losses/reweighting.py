@@ -8,7 +8,7 @@ from typing import Annotated
 
 import numpy as np
 
-from ltjax.limits import at_least, below
+from ltjax.limits import at_least, at_most, below
 
 
 def none(class_counts: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ def effective_number(
 
 
 def cost_sensitive(
-    class_counts: np.ndarray, *, gamma: Annotated[float, at_least(0)] = 1.0
+    class_counts: np.ndarray, *, gamma: Annotated[float, at_least(0), at_most(10)] = 1.0
 ) -> np.ndarray:
     """Weight each class by (n_min / n_j)^gamma, so that the smallest class has weight 1.
 

@@ -30,8 +30,8 @@ def recipe(
     info,
     *,
     num_heads: Annotated[int, at_least(2), at_most(64)] = 3,
-    tau_min: float = 0.0,
-    tau_max: float = 2.0,
+    tau_min: Annotated[float, at_least(-100), at_most(100)] = 0.0,
+    tau_max: Annotated[float, at_least(-100), at_most(100)] = 2.0,
 ) -> tuple[phases.Phase, ...]:
     """Heads with logit adjustments from weak to strong, on blends of images.
 

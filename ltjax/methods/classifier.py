@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ltjax import build, phases
 from ltjax.learner import Batch, LossOutput, Method, Prediction, Variables
-from ltjax.limits import at_least
+from ltjax.limits import at_least, at_most
 from ltjax.losses.classification import log_prior
 from ltjax.losses.mixing import Mixing, blend, of_both_labels
 from ltjax.losses.objective import Objective
@@ -79,7 +79,7 @@ def method_for(settings, info, network: Network | None = None, mixed: bool = Tru
 
 
 def recipe(
-    settings, info, *, posthoc_tau: Annotated[float, at_least(0)] = 0.0
+    settings, info, *, posthoc_tau: Annotated[float, at_least(0), at_most(100)] = 0.0
 ) -> tuple[phases.Phase, ...]:
     """Independent experts, each a classifier trained on the entire training set.
 

@@ -38,8 +38,8 @@ def crt(
     info,
     *,
     extra_share: Share = 0.15,
-    lr: Annotated[float, above(0)] = 0.1,
-    weight_decay: Annotated[float, at_least(0)] = 5e-4,
+    lr: Annotated[float, above(0), at_most(1_000_000)] = 0.1,
+    weight_decay: Annotated[float, at_least(0), at_most(100)] = 5e-4,
     backbone_stats: Stats = "moving",
 ) -> tuple[phases.Phase, ...]:
     """Classifier re-training, cRT: a new head on class-balanced batches.
@@ -66,8 +66,8 @@ def lws(
     info,
     *,
     extra_share: Share = 0.15,
-    lr: Annotated[float, above(0)] = 0.1,
-    weight_decay: Annotated[float, at_least(0)] = 5e-4,
+    lr: Annotated[float, above(0), at_most(1_000_000)] = 0.1,
+    weight_decay: Annotated[float, at_least(0), at_most(100)] = 5e-4,
     backbone_stats: Stats = "moving",
 ) -> tuple[phases.Phase, ...]:
     """Learnable weight scaling, LWS: a number per class, trained on class-balanced batches.
@@ -95,7 +95,7 @@ def scaled(network: Network, num_classes: int) -> Network:
 
 @requires_head("linear", because="tau-normalisation is of the weights of a linear head")
 def tau_norm(
-    settings, info, *, tau: Annotated[float, at_least(0)] = 1.0, sweep: bool = False
+    settings, info, *, tau: Annotated[float, at_least(0), at_most(100)] = 1.0, sweep: bool = False
 ) -> tuple[phases.Phase, ...]:
     """tau-normalisation: logits x . w_j / |w_j|^tau, without bias.
 

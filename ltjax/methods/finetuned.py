@@ -26,7 +26,7 @@ def recipe(
     info,
     *,
     extra_share: Annotated[float, above(0), at_most(100)] = 0.05,
-    lr: Annotated[float, above(0)] = 0.001,
+    lr: Annotated[float, above(0), at_most(1_000_000)] = 0.001,
     sampler: Annotated[str, one_of(*RESAMPLERS)] = "class_balanced",
 ) -> tuple[phases.Phase, ...]:
     """Fine-tuning: the classifier of the config, then without mixing, balanced, at a small rate.

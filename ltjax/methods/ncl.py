@@ -28,8 +28,8 @@ def recipe(
     *,
     num_heads: Annotated[int, at_least(2), at_most(64)] = 3,
     num_hard: Annotated[int, at_least(0)] = 0,
-    factor: Annotated[float, at_least(0)] = 0.6,
-    factor_hard: Annotated[float, at_least(0)] = 0.6,
+    factor: Annotated[float, at_least(0), at_most(100)] = 0.6,
+    factor_hard: Annotated[float, at_least(0), at_most(100)] = 0.6,
 ) -> tuple[phases.Phase, ...]:
     """Complete networks that teach each other, on all classes and on the hard ones.
 

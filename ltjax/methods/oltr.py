@@ -19,7 +19,7 @@ from ltjax.axes import DATA
 from ltjax.config.requires import requires_head
 from ltjax.data import sampling
 from ltjax.learner import LossOutput, Method, Variables
-from ltjax.limits import above, at_least, below
+from ltjax.limits import above, at_least, at_most, below
 from ltjax.losses.classification import nll
 from ltjax.methods.classifier import method_for, predict_with
 from ltjax.methods.parts import requirements as needs
@@ -39,9 +39,9 @@ def recipe(
     info,
     *,
     first_share: Annotated[float, above(0), below(1)] = 1 / 3,
-    lr: Annotated[float, above(0)] = 0.1,
-    feature_rate: Annotated[float, at_least(0)] = 0.1,
-    centroid_weight: Annotated[float, at_least(0)] = 0.01,
+    lr: Annotated[float, above(0), at_most(1_000_000)] = 0.1,
+    feature_rate: Annotated[float, at_least(0), at_most(100)] = 0.1,
+    centroid_weight: Annotated[float, at_least(0), at_most(100)] = 0.01,
     zero_mask: bool = False,
 ) -> tuple[phases.Phase, ...]:
     """OLTR: modulated attention, and features enriched by a memory of class centroids.

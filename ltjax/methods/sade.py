@@ -40,7 +40,7 @@ def recipe(
     settings,
     info,
     *,
-    tau: Annotated[float, at_least(0)] = 2.0,
+    tau: Annotated[float, at_least(0), at_most(100)] = 2.0,
     reduced: bool = True,
     aggregate: bool = False,
     passes: Annotated[int, at_least(1), at_most(1000), only_with("aggregate")] = 5,

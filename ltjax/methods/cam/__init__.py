@@ -30,7 +30,7 @@ from ltjax.methods.parts.passes import written
 from ltjax.models import Network
 from ltjax.models.conv_plain import wide
 
-Rate = Annotated[float, above(0)]
+Rate = Annotated[float, above(0), at_most(1_000_000)]
 Number = Annotated[int, at_least(0), at_most(1_000_000)]
 Box = Annotated[str, one_of("as_code", "full")]
 

@@ -43,7 +43,7 @@ def recipe(
     *,
     extra_share: Annotated[float, above(0), at_most(100)] = 0.6,
     alpha: Annotated[float, at_least(0), below(1)] = 0.3,
-    temperature: Annotated[float, above(0)] = 2.0,
+    temperature: Annotated[float, above(0), at_most(1_000_000)] = 2.0,
     curriculum_on: Annotated[str, one_of("logits", "loss")] = "logits",
 ) -> tuple[phases.Phase, ...]:
     """Teachers of many, medium and few, who teach a student of all classes.

@@ -41,7 +41,7 @@ def recipe(
     *,
     num_heads: Heads = 3,
     reduced: bool = True,
-    diversity: Annotated[float, at_least(0)] = 0.45,
+    diversity: Annotated[float, at_least(0), at_most(100)] = 0.45,
     gamma: Annotated[float, at_least(0), below(1), only_with("diversity")] = 0.05,
     start: Annotated[float, at_least(0), below(1), only_with("diversity")] = 0.8,
     distill: bool = False,
