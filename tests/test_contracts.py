@@ -1,7 +1,8 @@
 """What every method promises, tested for each phase of each row of METHODS.
 
 Methods that only combine choices train a network without convolutions here: what they
-choose has nothing to do with these, and it is soon compiled.
+choose has nothing to do with these, and it is soon compiled. Two of the contracts are quick for all
+methods, by their first steps (first_step.py); the others are quick for "classifier" alone.
 """
 
 import functools
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
+from first_step import alone, step_of
+from first_step import phases_of as steps_of
 from toy import Trainer, assert_same_step, assert_trees_close, assert_trees_equal, numbers
 
 from ltjax.experts import seeded_keys, stack, take
@@ -40,7 +43,7 @@ PHASES = [
     for number in range(length)
     if number or length == 1 or method in OWN or method == "lfme"
 ]
-# Enough for a quick look; .ci/run has more of the others.
+# The others are slow, but for their first steps.
 QUICK = {"classifier"}
 
 
@@ -53,6 +56,19 @@ def quick_or_slow(of, method, name):
 every_phase = pytest.mark.parametrize(
     "phase", [quick_or_slow(p, p[0], f"{p[0]}{p[1] or ''}") for p in PHASES]
 )
+# Nothing is left out here: also what begins as "classifier" does.
+every_first_step = pytest.mark.parametrize(
+    "method, number",
+    [
+        pytest.param(
+            method, number, id=f"{method}{number or ''}", marks=pytest.mark.xdist_group(method)
+        )
+        for method in METHODS
+        for number in range(len(steps_of(method)))
+    ],
+)
+# Of these phases, batch norm goes on in a backbone that is frozen (classifier's `moving`).
+MOVING = {"cRT": {"backbone"}, "LWS": {"backbone"}}
 with_convolutions = pytest.mark.parametrize(
     "method", ["classifier", pytest.param("joint", marks=pytest.mark.slow)]
 )
@@ -83,6 +99,39 @@ def test_predictions_are_finite_deterministic_logits(phase):
     logits = ours.predict(state, image).logits
     assert logits.shape == (4, 5, 4) and np.isfinite(logits).all()
     np.testing.assert_array_equal(logits, ours.predict(state, image).logits)
+
+
+@every_first_step
+def test_an_expert_takes_the_same_first_step_alone_as_in_company(method, number):
+    step = step_of(method, number)
+    for i, (own, loss) in enumerate(alone(step, number)):
+        found = take(numbers(step.after), i)
+        assert_same_step(found, numbers(own))
+        np.testing.assert_allclose(step.loss[i], loss, rtol=1e-5, atol=1e-6)
+
+
+@every_first_step
+def test_a_first_step_moves_what_is_not_frozen_and_stays_finite(method, number):
+    phase, _, before, after, loss, logits = step_of(method, number)
+    assert logits.shape == (phase.num_experts, 5, 4) and np.isfinite(logits).all()
+    assert loss.shape == (phase.num_experts,) and np.isfinite(loss).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(numbers(after)))
+    frozen, moving = phase.learner.method.frozen, MOVING.get(phase.name, set())
+    (params, stats, memory), now = before.variables, after.variables
+    for group in params:
+        has_moved = group not in frozen
+        assert moved(params[group], now.params[group]) == has_moved, group
+        if jax.tree.leaves(stats.get(group)):
+            assert moved(stats[group], now.stats[group]) == (has_moved or group in moving), group
+    assert len(frozen) < len(params) or moved(memory, now.memory)
+
+
+def moved(tree, other):
+    """Whether any number is another, for each expert."""
+    differs = jax.tree.map(lambda x, y: (x != y).reshape(len(x), -1).any(1), tree, other)
+    each = np.any(jax.tree.leaves(differs), axis=0)
+    assert each.all() or not each.any()
+    return bool(each.all())
 
 
 @every_phase

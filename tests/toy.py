@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from ltjax import mesh, optim
+from ltjax.axes import DATA
 from ltjax.build import objective, on_images
 from ltjax.config.choices import choose
 from ltjax.config.settings import Compute, Data
@@ -40,6 +41,7 @@ class Tiny(Staged):
     """Two dense layers, each a block, compiled in no time."""
 
     widths: tuple[int, ...] = (32, 32)
+    normed: bool = False  # by batch norm
     branches_from = 1
 
     def depths(self):
@@ -47,10 +49,13 @@ class Tiny(Staged):
 
     @nn.compact
     def __call__(self, x, train):
-        del train
         for stage, _ in self.parts():
             dense = nn.Dense(self.widths[stage], name=f"block{stage}")
-            x = nn.relu(dense(x.reshape(len(x), 1, 1, -1)))
+            x = dense(x.reshape(len(x), 1, 1, -1))
+            if self.normed:
+                axis = DATA if train else None
+                x = nn.BatchNorm(not train, axis_name=axis, name=f"norm{stage}")(x)
+            x = nn.relu(x)
         return x
 
 
@@ -60,12 +65,18 @@ def tiny(num_classes, form="winograd", *, head: str = "linear"):
     return classifier_network(Tiny(), HEADS[head](num_classes))
 
 
+def normed(num_classes, form="winograd", *, head: str = "linear"):
+    """The same with batch norm, for what has to do with statistics."""
+    del form
+    return classifier_network(Tiny(normed=True), HEADS[head](num_classes))
+
+
 def whole(num_classes, form="winograd", *, head: str = "linear"):
     """The first, where nothing is known of its parts."""
     return network(num_classes, form, head=head)._replace(weights=None, split=None)
 
 
-NAMES = {"toy": network, "tiny": tiny}  # of networks for tests
+NAMES = {"toy": network, "tiny": tiny, "normed": normed}  # of networks for tests
 NETWORKS |= NAMES
 
 

@@ -18,7 +18,7 @@ from ltjax import build, optim, phases
 from ltjax.axes import DATA
 from ltjax.config.requires import requires_head
 from ltjax.data import sampling
-from ltjax.learner import LossOutput, Method, Variables
+from ltjax.learner import LossOutput, Method, Prediction, Variables
 from ltjax.limits import above, at_least, at_most, below
 from ltjax.losses.classification import nll
 from ltjax.methods.classifier import method_for, predict_with
@@ -191,7 +191,7 @@ def with_centroid_loss(network: Network, weight: float) -> Method:
 
     def predict(variables, batch):
         maps, _ = network.maps(variables, batch["image"], train=False)
-        return network.head(variables, attended(variables, maps))
+        return Prediction(network.head(variables, attended(variables, maps)))
 
     return Method(init, loss, predict)
 
