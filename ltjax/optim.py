@@ -18,7 +18,7 @@ from ltjax.errors import FieldError
 from ltjax.limits import above, at_least, at_most
 
 Schedule = Callable[..., object]  # step i32[] -> learning rate f32[]
-Rate = Annotated[float, above(0), at_most(1_000_000)]
+Rate = Annotated[float, above(0), at_most(1e30)]
 Epochs = Annotated[int, at_least(0), at_most(1_000_000)]
 
 

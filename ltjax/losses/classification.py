@@ -19,6 +19,7 @@ from jax.nn import log_softmax, softplus
 from ltjax.config.requires import requires_head
 from ltjax.limits import above, at_least, at_most, below, one_of
 
+NotNegative = Annotated[float, at_least(0), at_most(100)]
 Loss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
@@ -100,9 +101,7 @@ def smoothed(epsilon: np.ndarray) -> Callable:
     return values
 
 
-def focal(
-    class_counts: np.ndarray, *, gamma: Annotated[float, at_least(0), at_most(100)] = 2.0
-) -> Loss:
+def focal(class_counts: np.ndarray, *, gamma: NotNegative = 2.0) -> Loss:
     """Focal loss over C sigmoids: easy decisions count less.
 
     Lin et al., ICCV 2017, equation 4: the sum over classes of (1 - p_t)^gamma BCE, without alpha;
@@ -132,9 +131,7 @@ def sigmoid(class_counts: np.ndarray) -> Loss:
     return focal(class_counts, gamma=0.0)
 
 
-def focal_softmax(
-    class_counts: np.ndarray, *, gamma: Annotated[float, at_least(0), at_most(100)] = 1.0
-) -> Loss:
+def focal_softmax(class_counts: np.ndarray, *, gamma: NotNegative = 1.0) -> Loss:
     """Focal loss on the softmax, (1 - p)^gamma CE with p = exp(-CE).
 
     The form of LDAM-DRW's code (Cao et al., NeurIPS 2019), where gamma is 1; a plain mean over
@@ -156,7 +153,7 @@ def ldam(
     class_counts: np.ndarray,
     scale: float,
     *,
-    max_margin: Annotated[float, at_least(0), at_most(100)] = 0.5,
+    max_margin: NotNegative = 0.5,
 ) -> Loss:
     """Label-distribution-aware margins: cross-entropy of s (cos - margin_y of the own class).
 
@@ -190,9 +187,7 @@ def balanced_softmax(class_counts: np.ndarray) -> Loss:
     return _shifted(np.log(np.asarray(class_counts, np.float64)))
 
 
-def logit_adjustment(
-    class_counts: np.ndarray, *, tau: Annotated[float, at_least(0), at_most(100)] = 1.0
-) -> Loss:
+def logit_adjustment(class_counts: np.ndarray, *, tau: NotNegative = 1.0) -> Loss:
     """Cross-entropy of z + tau log(prior).
 
     Menon et al., ICLR 2021, equation 10; tau = 1 is balanced softmax. The form applied to a network
