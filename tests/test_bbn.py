@@ -22,7 +22,7 @@ QUICK = ("resnet8", "resnet10")  # enough for a look at either kind
 REAL = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
     for name in NETWORKS
-    if name not in ("toy", "tiny")
+    if name not in toy.NAMES
 ]
 
 
