@@ -18,10 +18,10 @@ from ltjax.data.splits import long_tailed_counts
 from ltjax.learner import Variables
 from ltjax.losses import classification as losses
 from ltjax.methods import bbn
-from ltjax.methods.parts.features import pooled
 from ltjax.models import classifier_network
 from ltjax.models.bbn import Bilateral, bilateral
 from ltjax.models.heads import Linear
+from ltjax.models.parts import pooled
 from ltjax.models.resnet_cifar import CifarResNet
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -10,7 +10,7 @@ from conftest import by_formula, golden, uniform
 from test_golden_resnet32 import network, on_one_device, ours
 
 from ltjax.methods.feature_augmentation import class_map, fuse
-from ltjax.methods.parts.features import pooled
+from ltjax.models.parts import pooled
 
 
 def theirs(file):

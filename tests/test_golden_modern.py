@@ -14,7 +14,7 @@ from ltjax.losses.classification import nll
 from ltjax.losses.mixing import Mix
 from ltjax.methods import balpoe, ncl, sade
 from ltjax.methods.parts.several_heads import log_shares
-from ltjax.models import Network
+from ltjax.models import SeveralHeads
 
 CASES = {
     "sade_loss": ("cifar100_ir100", "cifar10_ir50"),
@@ -121,11 +121,10 @@ def test_disagreement_on_all_classes_is_the_authors(float64):
 def shown():
     """A trained network whose image [B, K, C] is its heads' logits."""
 
-    def maps(variables, image, train, frozen=()):
-        logits = jnp.moveaxis(image, 1, 0)
-        return logits[:, :, None, None], variables.stats  # of one place
+    def features(variables, image, train, frozen=()):
+        return jnp.moveaxis(image, 1, 0), variables.stats
 
-    return Network(lambda key, image: ({}, {}), maps, lambda variables, logits: logits)
+    return SeveralHeads(lambda key, image: ({}, {}), features, lambda variables, x: x)
 
 
 def test_weights_of_heads_at_test_time_are_the_authors(float64):

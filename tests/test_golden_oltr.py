@@ -16,9 +16,9 @@ from test_golden_resnet32 import on_one_device
 from ltjax.learner import Variables
 from ltjax.losses.classification import nll
 from ltjax.methods import oltr
-from ltjax.methods.parts.features import pooled
 from ltjax.models import NETWORKS
 from ltjax.models.oltr import MetaEmbedding, ModulatedAttention, SquashedCosine, squared_distances
+from ltjax.models.parts import pooled
 
 pytestmark = pytest.mark.usefixtures("float64")
 

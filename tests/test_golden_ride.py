@@ -19,7 +19,7 @@ from ltjax.losses.reweighting import effective_number
 from ltjax.methods import ride
 from ltjax.methods.parts.several_heads import many_headed
 from ltjax.methods.ride import routing
-from ltjax.models import Network
+from ltjax.models import SeveralHeads
 from ltjax.models import ride_router as router
 from ltjax.recipes import settings_of
 
@@ -141,10 +141,10 @@ def test_distillation_is_the_authors(epoch):
 def given(name):
     """A network whose params are its logits."""
 
-    def maps(variables, image, train, frozen=()):
-        return image[:, None, None], variables.stats
+    def features(variables, image, train, frozen=()):
+        return image, variables.stats
 
-    return Network(None, maps, lambda variables, features: variables.params[name])
+    return SeveralHeads(None, features, lambda variables, features: variables.params[name])
 
 
 def test_one_head_without_diversity_is_ldam_drw():

@@ -116,6 +116,19 @@ def test_mixup_is_that_of_its_authors(share, float64):
     np.testing.assert_array_equal(other, file[f"{key}/y_b"])
 
 
+def test_features_of_several_heads_are_blended_as_those_of_each():
+    features = np.random.default_rng(0).normal(size=(3, 6, 5))  # [K, B, D]
+    partner = np.array([4, 0, 5, 2, 1, 3])
+    of_devices = jnp.asarray(features.reshape(3, 2, 3, 5).swapaxes(0, 1), jnp.float32)
+
+    def of_both(features, partner):
+        return blend(Mix(0.3, None, partner), features, axis=-2)
+
+    found = jax.vmap(of_both, axis_name=DATA)(of_devices, jnp.asarray(partner).reshape(2, 3))
+    expected = 0.3 * features + 0.7 * features[:, partner]
+    np.testing.assert_allclose(np.concatenate(found, 1), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("alpha, variance", [(1.0, 1 / 12), (0.2, 0.25 / 1.4)])
 def test_shares_are_beta_and_partners_a_permutation(alpha, variance):
     draw = MIXINGS["mixup"](np.array([5, 5]), alpha=alpha).draw

@@ -19,7 +19,7 @@ from ltjax.evaluation.evaluate import evaluator
 from ltjax.experts import seeded_keys, stack
 from ltjax.learner import learner
 from ltjax.methods.classifier import classifier
-from ltjax.methods.parts.features import pooled
+from ltjax.methods.parts.features import features
 from ltjax.models import NETWORKS, classifier_network
 from ltjax.models.heads import HEADS
 from ltjax.models.resnet_cifar import CifarResNet
@@ -81,10 +81,9 @@ NETWORKS |= NAMES
 
 
 def outputs(network, variables, image, train=False):
-    """((logits, features), stats) of a network whose features are the means of its maps."""
-    maps, stats = network.maps(variables, image, train)
-    features = pooled(maps)
-    return (network.head(variables, features), features), stats
+    """((logits, features), stats) of a network."""
+    found, stats = features(network, variables, image, train)
+    return (network.head(variables, found), found), stats
 
 
 def images(counts, seed=0):

@@ -19,8 +19,8 @@ from ltjax.data import sampling
 from ltjax.learner import LossOutput, Method, Prediction, Variables
 from ltjax.losses.objective import Objective
 from ltjax.methods.parts import requirements as needs
-from ltjax.methods.parts.features import pooled
 from ltjax.models.bbn import Bilateral, bilateral
+from ltjax.models.parts import pooled
 
 BRANCHES = CONVENTIONAL, REBALANCING = "conventional", "rebalancing"
 

@@ -12,12 +12,12 @@ from ltjax.limits import at_least, at_most
 from ltjax.losses.classification import log_prior
 from ltjax.losses.mixing import Mixing, blend, of_both_labels
 from ltjax.losses.objective import Objective
-from ltjax.methods.parts.features import logits_of, pooled
-from ltjax.models import Network
+from ltjax.methods.parts.features import features, logits_of
+from ltjax.models import Network, SeveralHeads
 
 
 def classifier(
-    network: Network,
+    network: Network | SeveralHeads,
     objective: Objective,
     mixing: Mixing | None = None,
     frozen: tuple[str, ...] = (),
@@ -26,7 +26,7 @@ def classifier(
     """Train a network through an objective of its logits.
 
     Args:
-      network: from ltjax.models.
+      network: from ltjax.models; the objective is of the logits of its head.
       objective: as ltjax.losses.objective makes it.
       mixing: of images or features, as ltjax.losses.mixing makes it.
       frozen: groups of params that do not change; their batch norm keeps its running statistics.
@@ -44,11 +44,10 @@ def classifier(
         objective_here = of_both_labels(mix, objective) if mixing else objective
         if mixing and mixing.of == "image":
             image = blend(mix, image)
-        maps, stats = network.maps(variables, image, train=True, frozen=still)
-        features = pooled(maps)  # [B, D], or [K, B, D] of K heads
+        x, stats = features(network, variables, image, train=True, frozen=still)
         if mixing and mixing.of == "features":
-            features = blend(mix, features, axis=-2)
-        logits = network.head(variables, features)
+            x = blend(mix, x, axis=-2)  # [B, D], or [K, B, D] of K heads
+        logits = network.head(variables, x)
         values, weights = objective_here(logits, label, key, progress)
         right = (logits.argmax(-1) == label).astype(values.dtype)
         return LossOutput(values, weights, stats, variables.memory, {"accuracy": right})
@@ -56,8 +55,8 @@ def classifier(
     return Method(init, loss, predict_with(network), frozen=frozen)
 
 
-def logits_with(network: Network) -> Callable[[Variables, Batch], jax.Array]:
-    """(variables, batch) -> logits f32[B, C]; f32[K, B, C] of a network with several heads."""
+def logits_with(network: Network | SeveralHeads) -> Callable[[Variables, Batch], jax.Array]:
+    """(variables, batch) -> logits f32[B, C], or f32[K, B, C] of K heads."""
 
     def logits(variables, batch):
         return logits_of(network, variables, batch["image"])

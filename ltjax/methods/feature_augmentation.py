@@ -29,10 +29,11 @@ from ltjax.limits import above, at_least, at_most, below
 from ltjax.losses.classification import nll
 from ltjax.methods.classifier import method_for, predict_with
 from ltjax.methods.parts import requirements as needs
-from ltjax.methods.parts.features import logits_of, pooled
+from ltjax.methods.parts.features import logits_of
 from ltjax.methods.parts.passes import one_hot_if_any, remembering
 from ltjax.models import Network
 from ltjax.models.conv_plain import wide
+from ltjax.models.parts import pooled
 
 
 @requires_head("linear", because="feature augmentation finds a class by a linear head's weights")

@@ -8,16 +8,16 @@ from ltjax import build, phases
 from ltjax.experts import best_over
 from ltjax.methods.classifier import method_for
 from ltjax.methods.parts.several_heads import mean_of_heads, several
-from ltjax.models import Network
+from ltjax.models import SeveralHeads
 
 
-def averaged(network: Network) -> Network:
-    """A network of several heads that returns their mean logits."""
+def averaged(network: SeveralHeads) -> SeveralHeads:
+    """A network of several heads whose head gives their mean logits, f32[B, C]."""
 
     def head(variables, features):
         return network.head(variables, features).mean(0)
 
-    return Network(network.init, network.maps, head)
+    return network._replace(head=head)
 
 
 def recipe(settings, info) -> tuple[phases.Phase, ...]:

@@ -30,7 +30,7 @@ from ltjax.methods.parts.several_heads import (
     shifted,
     through,
 )
-from ltjax.models import Network
+from ltjax.models import SeveralHeads
 
 HEADS = "long tail", "balanced", "reversed tail"  # the world that each expects
 
@@ -92,7 +92,7 @@ def reversed_prior(prior: np.ndarray) -> np.ndarray:
     return out
 
 
-def aggregating(network: Network, num_steps: int, per_pass: int) -> Method:
+def aggregating(network: SeveralHeads, num_steps: int, per_pass: int) -> Method:
     """Learn weights of a trained network's heads from unlabelled images, in passes over them.
 
     Zhang et al., NeurIPS 2022: softmax(a) mixes the heads' logits, and a maximises the mean cosine

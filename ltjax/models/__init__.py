@@ -24,7 +24,7 @@ class Network(NamedTuple):
     """A network as its parts, functions of its variables, which have the fields params and stats.
 
     The user of the network computes the features that the head reads from the maps: most methods
-    by ltjax.methods.parts.features.pooled, the pooling of all residual networks.
+    by ltjax.models.parts.pooled, the pooling of all residual networks.
 
     init: (key, image [B, H, W, channels]) -> (params, stats), dicts with the groups 'backbone' and
       'head'; only the image's shape is used.
@@ -38,8 +38,6 @@ class Network(NamedTuple):
     split: cut -> (trunk, rest, head), the backbone in two ltjax.models.parts.Layers, and the Head;
       `cut` is a function of a ltjax.models.stages.Staged to two of these. None where the backbone
       is not made of stages. Networks with branches are made of these parts.
-
-    Of a network of several heads, maps, features and logits have a leading axis [K].
     """
 
     init: Callable[..., tuple[dict, dict]]
@@ -49,13 +47,30 @@ class Network(NamedTuple):
     split: Callable[..., tuple[parts.Layers, parts.Layers, parts.Head]] | None = None
 
 
+class SeveralHeads(NamedTuple):
+    """A network of K heads, each of which reads features of its own.
+
+    These are pooled where each head's maps are made, so that maps need not be stacked: where heads
+    are compiled one by one, XLA would write them to memory for that.
+
+    init: (key, image [B, H, W, channels]) -> (params, stats), dicts of groups.
+    features: (variables, image, train, frozen=()) -> (f32[K, B, D], stats), the means of maps; see
+      Network.
+    head: (variables, features f32[K, B, D]) -> logits f32[K, B, C].
+    """
+
+    init: Callable[..., tuple[dict, dict]]
+    features: Callable[..., tuple[jax.Array, dict]]
+    head: Callable[..., jax.Array]
+
+
 def classifier_network(backbone: nn.Module, head: nn.Module) -> Network:
     """A Network of a module (image, train) -> maps [B, h, w, D] and another features -> logits."""
     as_layers, as_head = parts.layers(backbone), parts.head(head)
 
     def init(key, image):
         maps, params, stats = as_layers.init(key, image, "backbone")
-        of_head = as_head.init(key, maps[:, 0, 0], "head")  # of a place, for the shape
+        of_head = as_head.init(key, maps[:, 0, 0], "head")  # one place, for its shape
         return {"backbone": params, "head": of_head}, {"backbone": stats}
 
     def maps(variables, image, train, frozen=()):

@@ -37,12 +37,11 @@ def bilateral(network: Network, names: tuple[str, ...]) -> Bilateral:
     trunk, block, one_head = network.split(Staged.before_and_last_block)
 
     def init(key, image):
-        x, *of_trunk = trunk.init(key, image, "backbone")
-        params, stats = ({"backbone": own} for own in of_trunk)
-        in_a_row = []  # features of a place, for the shape
+        params, stats, in_a_row = {}, {}, []
+        x, params["backbone"], stats["backbone"] = trunk.init(key, image, "backbone")
         for name in names:
             maps, params[name], stats[name] = block.init(key, x, name)
-            in_a_row.append(maps[:, 0, 0])
+            in_a_row.append(maps[:, 0, 0])  # one place, for its shape
         params["head"] = one_head.init(key, jnp.concatenate(in_a_row, -1), "head")
         return params, stats
 

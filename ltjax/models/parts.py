@@ -6,6 +6,8 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 
+from ltjax.models.conv_plain import wide
+
 
 class Layers(NamedTuple):
     """What turns images, or the maps of other layers, into maps.
@@ -32,6 +34,11 @@ class Head(NamedTuple):
     init: Callable[..., dict]
     logits: Callable[[dict, jax.Array], jax.Array]
     weights: Callable[[dict], tuple[jax.Array, jax.Array | None]] | None
+
+
+def pooled(maps: jax.Array) -> jax.Array:
+    """The means of maps over their places, f[B, h, w, D] -> f32[B, D]."""
+    return wide(maps).mean((1, 2))
 
 
 def layers(module: nn.Module) -> Layers:

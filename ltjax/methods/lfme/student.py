@@ -14,9 +14,9 @@ from ltjax.experts import over_experts
 from ltjax.learner import LossOutput, Method, Variables, unchanged
 from ltjax.methods.classifier import logits_with, predict_with
 from ltjax.methods.lfme import lessons
-from ltjax.methods.parts.features import pooled
 from ltjax.methods.parts.passes import added
 from ltjax.models import Network
+from ltjax.models.parts import pooled
 
 PARTS = ("many", "medium", "few")  # of the classes, each with its teacher
 

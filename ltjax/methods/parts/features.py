@@ -1,23 +1,34 @@
-"""From images to logits: a network's maps, their means, and its head on these."""
+"""From images to the features that a head reads, and to logits."""
 
 import jax
 
 from ltjax.learner import Variables
-from ltjax.models import Network
-from ltjax.models.conv_plain import wide
+from ltjax.models import Network, SeveralHeads
+from ltjax.models.parts import pooled
 
 
-def pooled(maps: jax.Array) -> jax.Array:
-    """The means of maps over their places, f[.., B, h, w, D] -> f32[.., B, D]."""
-    return wide(maps).mean((-3, -2))
+def features(
+    network: Network | SeveralHeads,
+    variables: Variables,
+    image: jax.Array,
+    train: bool,
+    frozen: tuple[str, ...] = (),
+) -> tuple[jax.Array, dict]:
+    """(f32[B, D], the means of its maps, or f32[K, B, D] of K heads; stats); see Network.maps."""
+    if isinstance(network, SeveralHeads):
+        return network.features(variables, image, train, frozen)
+    maps, stats = network.maps(variables, image, train, frozen)
+    return pooled(maps), stats
 
 
-def features_of(network: Network, variables: Variables, image: jax.Array) -> jax.Array:
-    """Features under running statistics, f32[B, D], or f32[K, B, D] of a network of K heads."""
-    maps, _ = network.maps(variables, image, train=False)
-    return pooled(maps)
+def features_of(
+    network: Network | SeveralHeads, variables: Variables, image: jax.Array
+) -> jax.Array:
+    """Features under running statistics, f32[B, D], or f32[K, B, D] of K heads."""
+    found, _ = features(network, variables, image, train=False)
+    return found
 
 
-def logits_of(network: Network, variables: Variables, image: jax.Array) -> jax.Array:
-    """Logits under running statistics, f32[B, C], or f32[K, B, C] of a network of K heads."""
+def logits_of(network: Network | SeveralHeads, variables: Variables, image: jax.Array) -> jax.Array:
+    """Logits under running statistics, f32[B, C], or f32[K, B, C] of K heads."""
     return network.head(variables, features_of(network, variables, image))

@@ -18,7 +18,8 @@ from ltjax.losses.classification import nll
 from ltjax.losses.mixing import Mixing
 from ltjax.methods.classifier import classifier, logits_with
 from ltjax.methods.parts import requirements as needs
-from ltjax.models import Network, branches
+from ltjax.models import Network, SeveralHeads, branches
+from ltjax.models.parts import pooled
 
 BRANCHED_GROUPS = ("backbone", "branches", "head")  # of the params of a branched network
 
@@ -31,7 +32,7 @@ HeadsObjective = Callable
 HeadsLoss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def branched(settings, info, num_heads: int, reduced: bool) -> Network:
+def branched(settings, info, num_heads: int, reduced: bool) -> SeveralHeads:
     """The config's network with one trunk and K heads; see ltjax.models.branches.
 
     Raises:
@@ -42,42 +43,40 @@ def branched(settings, info, num_heads: int, reduced: bool) -> Network:
     return branches.branched(network, num_heads, reduced, each)
 
 
-def several(network: Network, num_networks: int, over: str) -> Network:
+def several(network: Network, num_networks: int, over: str) -> SeveralHeads:
     """Several complete networks on the same images as one network of as many heads.
 
     Args:
       network: from ltjax.models; every leaf of params and stats gets a leading axis K.
       num_networks: K.
       over: how the networks are compiled; see ltjax.experts.over_experts.
-
-    Returns:
-      A Network of K heads.
     """
 
     def init(key, image):
         keys = jax.random.split(key, num_networks)
         return jax.vmap(lambda key: network.init(key, image))(keys)
 
-    def maps(variables, image, train, frozen=()):
+    def features(variables, image, train, frozen=()):
         def one(own):
-            return network.maps(own, image, train, frozen)
+            maps, stats = network.maps(own, image, train, frozen)
+            return pooled(maps), stats
 
         return over_experts(one, over)(variables._replace(memory=()))
 
     def head(variables, features):
         return over_experts(network.head, over)(variables._replace(memory=()), features)
 
-    return Network(init, maps, head)
+    return SeveralHeads(init, features, head)
 
 
 def many_headed(
-    network: Network, objective: HeadsObjective, mixing: Mixing | None = None
+    network: SeveralHeads, objective: HeadsObjective, mixing: Mixing | None = None
 ) -> Method:
     """Train all heads of a network through one objective; predict the mean of their logits."""
     return classifier(network, objective, mixing)._replace(predict=mean_of_heads(network))
 
 
-def mean_of_heads(network: Network) -> Callable[[Variables, Batch], Prediction]:
+def mean_of_heads(network: SeveralHeads) -> Callable[[Variables, Batch], Prediction]:
     """The `predict` of a method whose logits are the mean of those of a network's heads."""
     heads = logits_with(network)
 
@@ -88,11 +87,11 @@ def mean_of_heads(network: Network) -> Callable[[Variables, Batch], Prediction]:
     return predict
 
 
-def through(network: Network, loss: HeadsLoss, settings, info) -> Method:
+def through(network: SeveralHeads, loss: HeadsLoss, settings, info) -> Method:
     """Train a network of several heads through a loss of all their logits.
 
     Args:
-      network: its logits are f32[K, B, C].
+      network: of K heads.
       loss: the method's own; its mean over examples is minimised.
       settings: its mixing is applied to the images of all heads alike.
       info: of the training set.

@@ -30,7 +30,7 @@ from ltjax.losses.objective import Objective
 from ltjax.methods.parts.features import logits_of
 from ltjax.methods.parts.several_heads import BRANCHED_GROUPS, HeadsObjective, branched, many_headed
 from ltjax.methods.ride.routing import multiply_adds, routed
-from ltjax.models import Network, cost
+from ltjax.models import SeveralHeads, cost
 
 Heads = Annotated[int, at_least(1), at_most(64)]
 
@@ -160,8 +160,8 @@ def diverse(base: Objective, late: np.ndarray, diversity: float, start: float) -
 
 
 def distilled(
-    network: Network,
-    teacher: Network,
+    network: SeveralHeads,
+    teacher: SeveralHeads,
     heads_objective: HeadsObjective,
     weight: float,
     temperature: float,

@@ -13,12 +13,12 @@ from ltjax.data.info import DataInfo
 from ltjax.learner import LossOutput, Method, Prediction, Variables
 from ltjax.methods.parts.features import features_of
 from ltjax.methods.parts.several_heads import BRANCHED_GROUPS
-from ltjax.models import Network, cost
+from ltjax.models import SeveralHeads, cost
 from ltjax.models import ride_router as router
 
 
 def routed(
-    network: Network, num_heads: int, top_k: int, counts: np.ndarray, pos_weight: float = 100.0
+    network: SeveralHeads, num_heads: int, top_k: int, counts: np.ndarray, pos_weight: float = 100.0
 ) -> Method:
     """Train only the gates of a router; an image uses further heads while gates are above 0.
 
@@ -98,7 +98,7 @@ def routed_logits(logits: jax.Array, used: jax.Array) -> jax.Array:
     return (logits * counts).sum(0) / used[:, None]
 
 
-def multiply_adds(networks: list[Network], info: DataInfo, top_k: int) -> np.ndarray:
+def multiply_adds(networks: list[SeveralHeads], info: DataInfo, top_k: int) -> np.ndarray:
     """What an image costs that uses 1..K heads: trunk, branches and the gates it meets, i64[K].
 
     Args:
