@@ -130,7 +130,7 @@ def conform(value: Any, annotation: Any, field: str) -> Any:
     """
     kind, limits, _, optional = declared(annotation)
     given = value.item() if isinstance(value, np.generic) else value
-    value = plain(value)
+    value = plain(value, field)
     if value is None and optional:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -144,11 +144,16 @@ def conform(value: Any, annotation: Any, field: str) -> Any:
     return value
 
 
-def plain(value: Any) -> Any:
-    """A value without NumPy's scalars, and with tuples for lists."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
+def plain(value: Any, field: str) -> Any:
+    """A value without NumPy's scalars, and with tuples for lists.
+
+    Raises:
+      FieldError: if lists are nested too deeply for Python.
+    """
+    try:
+        return _plain(value)
+    except RecursionError:
+        raise FieldError(field, value, "it must not be nested so deeply") from None
 
 
 def among(name: Any, known: Iterable[str]) -> str:
@@ -159,8 +164,15 @@ def among(name: Any, known: Iterable[str]) -> str:
 
 def guess(name: Any, known: Iterable[str]) -> str:
     """ " (did you mean 'a'?)", if a known name is close."""
-    close = difflib.get_close_matches(str(name)[:100].lower(), list(known), n=1)
+    text = name[:100].lower() if isinstance(name, str) else ""
+    close = difflib.get_close_matches(text, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _plain(value):
+    if isinstance(value, np.generic):
+        return value.item()
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def _compared(words, keeps, limit):

@@ -1,6 +1,7 @@
 """RIDE's own claims: what is shared, what learns when, what routing does and costs."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -206,8 +207,8 @@ def test_what_ride_costs_on_cifar_100_is_what_its_authors_say():
 
 def test_an_image_is_charged_for_the_branches_and_gates_that_it_meets():
     plain = dataclasses.replace(toy.settings(), compute=Compute(convolution="plain"))
-    networks = [branched(plain, toy.info(), k, True) for k in (1, 2, 3)]
-    one, two, three = routing.multiply_adds(networks, toy.info(), top_k=4).tolist()
+    network = functools.partial(branched, plain, toy.info(), reduced=True)
+    one, two, three = routing.multiply_adds(network, toy.info(), num_heads=3, top_k=4).tolist()
     gate = 6 * 16 + 16 + 4
     branch = 4 * 4 * 9 * (4 * 6 + 6 * 6) + 6 * 4  # two convolutions of 4 x 4 outputs, a head
     assert (two - one, three - two) == (branch + gate, branch)

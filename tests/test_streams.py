@@ -1,11 +1,13 @@
 """Further streams of a batch: drawn for themselves, augmented for themselves, labels hidden."""
 
+import math
+
 import jax
 import numpy as np
 import toy
 
 from ltjax import build, mesh
-from ltjax.data.feeds import MAIN, feed
+from ltjax.data.feeds import MAIN, RESIDENT_BYTES, feed
 from ltjax.data.sampling import in_order, instance_balanced, reversed_
 from ltjax.learner import LossOutput, Method
 from ltjax.recipes import recipe_of
@@ -85,9 +87,10 @@ def test_the_streaming_feed_makes_the_batches_of_the_resident_one():
     assert (batches[0]["index"] == -1).any()
 
 
-def test_images_that_are_too_large_for_a_device_are_streamed(monkeypatch):
+def test_images_that_are_too_large_for_a_device_are_streamed():
     train = toy.splits().train
     draws = {MAIN: in_order(75, 16)}
     assert feed(train, draws, 0, 0, 2).arrays
-    monkeypatch.setattr("ltjax.data.feeds.RESIDENT_BYTES", 75 * 64 - 1)
-    assert not feed(train, draws, 0, 0, 2).arrays
+    side = math.isqrt(RESIDENT_BYTES // 75) + 1
+    large = train._replace(image=np.broadcast_to(np.uint8(0), (75, side, side, 1)))  # one byte
+    assert not feed(large, draws, 0, 0, 2).arrays

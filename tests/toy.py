@@ -20,7 +20,7 @@ from ltjax.experts import seeded_keys, stack
 from ltjax.learner import learner
 from ltjax.methods.classifier import classifier
 from ltjax.methods.parts.features import features
-from ltjax.models import NETWORKS, classifier_network
+from ltjax.models import NETWORKS, HeadName, classifier_network
 from ltjax.models.heads import HEADS
 from ltjax.models.resnet_cifar import CifarResNet
 from ltjax.models.stages import Staged
@@ -32,7 +32,7 @@ OPTIONS = {"feature_augmentation": {"num_fused": 1}}  # four tail images a batch
 CLASS_COUNTS = np.array([40, 20, 10, 5])
 
 
-def network(num_classes, form="winograd", *, head: str = "linear"):
+def network(num_classes, form="winograd", *, head: HeadName = "linear"):
     """Five convolutions, one of them strided: all kinds of layers, and soon compiled."""
     return classifier_network(CifarResNet(1, (4, 8), form), HEADS[head](num_classes))
 
@@ -59,19 +59,19 @@ class Tiny(Staged):
         return x
 
 
-def tiny(num_classes, form="winograd", *, head: str = "linear"):
+def tiny(num_classes, form="winograd", *, head: HeadName = "linear"):
     """No convolution and no batch norm: for what has nothing to do with these."""
     del form
     return classifier_network(Tiny(), HEADS[head](num_classes))
 
 
-def normed(num_classes, form="winograd", *, head: str = "linear"):
+def normed(num_classes, form="winograd", *, head: HeadName = "linear"):
     """The same with batch norm, for what has to do with statistics."""
     del form
     return classifier_network(Tiny(normed=True), HEADS[head](num_classes))
 
 
-def whole(num_classes, form="winograd", *, head: str = "linear"):
+def whole(num_classes, form="winograd", *, head: HeadName = "linear"):
     """The first, where nothing is known of its parts."""
     return network(num_classes, form, head=head)._replace(weights=None, split=None)
 

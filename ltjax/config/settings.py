@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from ltjax.errors import FieldError, UserError, shortened
+from ltjax.errors import FieldError, UserError, shortened, shown
 from ltjax.limits import above, at_least, at_most, below, conform, guess, one_of, plain
 
 CONVOLUTIONS = ("winograd", "direct", "plain", "blocks")
@@ -191,9 +191,10 @@ def _read(kind: type, config: Mapping[str, Any], path: str = "") -> Any:
     hints = typing.get_type_hints(kind, include_extras=True)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     values = {}
+    _check_names(config, path)
     for name in config:
         if name not in fields:
-            unknown = f"Unknown config field config.{path}{shortened(str(name))}"
+            unknown = f"Unknown config field config.{path}{shortened(name)}"
             whole = [field for field, _ in all_fields() if field.endswith(f".{name}")]
             if not path and whole:
                 raise UserError(f"{unknown} (did you mean config.{whole[0]}?).")
@@ -201,6 +202,13 @@ def _read(kind: type, config: Mapping[str, Any], path: str = "") -> Any:
             raise UserError(f"{unknown}{guess(name, known)}. Known fields: {', '.join(known)}.")
         values[name] = _value(config[name], hints[name], f"{path}{name}", fields[name])
     return kind(**values)
+
+
+def _check_names(config: Mapping, path: str) -> None:
+    for name in config:
+        if not isinstance(name, str):
+            unknown = f"Unknown config field config.{path}{shown(name)}"
+            raise UserError(f"{unknown}: names of fields are strings.")
 
 
 def _value(value: Any, hint: Any, path: str, field: dataclasses.Field) -> Any:
@@ -211,7 +219,8 @@ def _value(value: Any, hint: Any, path: str, field: dataclasses.Field) -> Any:
         if "name" not in group:
             group = {**field.default_factory(), **group}
         conform(group["name"], str, f"{path}.name")
-        return {key: plain(option) for key, option in group.items()}
+        _check_names(group, f"{path}.")
+        return {key: plain(option, f"{path}.{key}") for key, option in group.items()}
     return conform(value, hint, path)
 
 

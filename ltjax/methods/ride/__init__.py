@@ -101,8 +101,8 @@ def recipe(
     if not routing:
         return first
     top_k = min(top_k, info.num_classes)
-    to_count = functools.partial(branched, cost.countable(settings), info)
-    counts = multiply_adds([to_count(k + 1, reduced) for k in range(num_heads)], info, top_k)
+    to_count = functools.partial(branched, cost.countable(settings), info, reduced=reduced)
+    counts = multiply_adds(to_count, info, num_heads, top_k)
     method = routed(student, num_heads, top_k, counts)
     second = build.phase(
         _second(settings, info, routing_epochs),

@@ -3,6 +3,8 @@
 Wang et al., ICLR 2021 ("expert assignment"), as in the authors' code.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,29 +100,39 @@ def routed_logits(logits: jax.Array, used: jax.Array) -> jax.Array:
     return (logits * counts).sum(0) / used[:, None]
 
 
-def multiply_adds(networks: list[SeveralHeads], info: DataInfo, top_k: int) -> np.ndarray:
+def multiply_adds(
+    network: Callable[[int], SeveralHeads], info: DataInfo, num_heads: int, top_k: int
+) -> np.ndarray:
     """What an image costs that uses 1..K heads: trunk, branches and the gates it meets, i64[K].
 
+    Each head costs what the second does, and so does each gate: networks of one and of two heads
+    are counted, whatever K.
+
     Args:
-      networks: of 1..K heads.
+      network: a number of heads -> the network.
       info: of the training set.
+      num_heads: K, at least 2.
       top_k: as in ltjax.models.ride_router.
     """
     image = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
     key = jax.random.key(0)
 
-    def count(network, num_gates):
+    def count(num_heads, num_gates):
+        one = network(num_heads)
+
         def outputs(variables, image):
-            features = features_of(network, variables, image)
-            return features[:num_gates], network.head(variables, features)[:num_gates]
+            features = features_of(one, variables, image)
+            return features[:num_gates], one.head(variables, features)[:num_gates]
 
         def gates(params, variables, image):
             return router.gates(params, *outputs(variables, image), top_k)
 
-        variables = Variables(*jax.eval_shape(network.init, key, image))
+        variables = Variables(*jax.eval_shape(one.init, key, image))
         seen = jax.eval_shape(outputs, variables, image)
         params = jax.eval_shape(lambda *seen: router.init(key, *seen, top_k), *seen)
         return cost.multiply_adds(gates, params, variables, image)
 
-    last = len(networks) - 1  # no gate follows the last head
-    return np.array([count(one, min(k, last)) for k, one in enumerate(networks, 1)])
+    first, second, gate_less = count(1, 1), count(2, 2), count(2, 1)
+    costs = first + (second - first) * np.arange(num_heads)
+    costs[-1] -= second - gate_less  # no gate follows the last head
+    return costs
