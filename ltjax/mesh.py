@@ -78,7 +78,6 @@ class Sharded(NamedTuple):
     init: Callable[[jax.Array, PyTree], PyTree]  # (keys [E], example batch) -> state
     update: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, dict]]  # (state, arrays, requests)
     is_finite: Callable[[PyTree], jax.Array]  # state -> bool[E], whether all numbers are finite
-    many: Learner
 
 
 def sharded(many: Learner, mesh: Mesh, load: Callable = lambda arrays, request: request) -> Sharded:
@@ -113,7 +112,6 @@ def sharded(many: Learner, mesh: Mesh, load: Callable = lambda arrays, request: 
             donate_argnums=0,
         ),
         is_finite=jax.jit(over_mesh(_is_finite, mesh, (EXPERTS,), EXPERTS)),
-        many=many,
     )
 
 

@@ -16,14 +16,14 @@ import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
 
 from ltjax import recipes
-from ltjax.data.info import DataInfo, from_json
+from ltjax.data.info import DataInfo
 from ltjax.errors import UserError
 from ltjax.evaluation.metrics import predictors
 from ltjax.experts import best_over, independent, seeded_keys
 from ltjax.learner import Method, Prediction, Variables
 from ltjax.run.checkpoint import read_position, read_state
 from ltjax.run.files import CONFIG, DATA
-from ltjax.run.folder import load_json
+from ltjax.run.folder import load_json, read_data
 
 BATCH = 256  # images at a time, at most
 
@@ -99,16 +99,16 @@ def load(workdir: str | pathlib.Path) -> Model:
       UserError: if there is no such run, or it has no checkpoint yet.
     """
     folder = pathlib.Path(workdir)
-    config = load_json(folder / CONFIG)
+    config = load_json(folder / CONFIG, "Restore it: only this file says how the run was trained.")
     if config is None:
         raise UserError(f"{folder} holds no run: no such file {folder / CONFIG}.")
-    data = load_json(folder / DATA)
-    if data is None:
+    info = read_data(folder)
+    if info is None:
         raise UserError(
             f"{folder / DATA} is missing. Delete report.json, if there is one, and repeat the "
             f"run's command, which writes both."
         )
-    info, settings = from_json(data, str(folder / DATA)), recipes.settings_of(config)
+    settings = recipes.settings_of(config)
     phase = recipes.recipe_of(settings, info)[read_position(folder).phase]
     many = independent(phase.learner, best_over(settings.compute))
     like = jax.eval_shape(many.init, seeded_keys(0, 0, phase.num_experts), info.example).variables

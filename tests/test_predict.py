@@ -92,8 +92,14 @@ def test_a_later_format_of_the_data_is_refused(tmp_path):
     path.write_text(json.dumps(value | {"format": 2}))
     with pytest.raises(UserError, match="has format 2, and this version of ltjax reads format 1"):
         predict.load(tmp_path)
-    path.write_text('{"format": 1}')
-    with pytest.raises(UserError, match="is damaged"):
+    for damaged in ('{"format": 1}', "{", "[]"):
+        path.write_text(damaged)
+        with pytest.raises(UserError, match=r"data\.json is damaged.* Delete it") as caught:
+            predict.load(tmp_path)
+        assert "\n" not in str(caught.value)
+    path.write_text(json.dumps(value))
+    (tmp_path / "config.json").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"config\.json is damaged: it is not JSON"):
         predict.load(tmp_path)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from ltjax.errors import UserError
 
 FORMAT = 1  # of data.json in the folder of a run
+REMEDY = "Delete it: the command of the run writes it again."
 
 
 class DataInfo(NamedTuple):
@@ -69,11 +70,7 @@ def from_json(value: Any, where: str) -> DataInfo:
         info = DataInfo(**(fields | {"class_counts": counts}))
         whole = len(info.class_names) == len(counts) and len(info.image_shape) == 3
     except (TypeError, KeyError, ValueError) as error:
-        raise UserError(
-            f"{where} is damaged ({error!r}). Restore it, or repeat the run in another folder."
-        ) from None
+        raise UserError(f"{where} is damaged ({error!r}). {REMEDY}") from None
     if not whole:
-        raise UserError(
-            f"{where} is damaged: its lists differ in length. Restore it, or use another folder."
-        )
+        raise UserError(f"{where} is damaged: its lists differ in length. {REMEDY}")
     return info

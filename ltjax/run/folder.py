@@ -13,7 +13,7 @@ import jax
 from tensorboardX import SummaryWriter
 
 from ltjax.config.settings import Settings, as_dict, differences
-from ltjax.data.info import DataInfo, from_json
+from ltjax.data.info import REMEDY, DataInfo, from_json
 from ltjax.errors import UserError
 from ltjax.run.files import CONFIG, DATA, LOCK, LOG
 
@@ -62,20 +62,27 @@ def remember_data(folder: pathlib.Path, info: DataInfo) -> None:
     Raises:
       UserError: if the run was begun on other data.
     """
-    path = folder / DATA
-    if not path.exists():
-        save_json(path, info.as_json())
+    theirs = read_data(folder)
+    if theirs is None:
+        save_json(folder / DATA, info.as_json())
         return
-    try:
-        theirs = _plain(from_json(load_json(path), str(path)))
-    except ValueError as error:  # not JSON, or what from_json refuses
-        raise UserError(f"{path} cannot be read ({error}). Give another --workdir.") from error
-    changed = [name for name, value in _plain(info).items() if theirs[name] != value]
+    old = _plain(theirs)
+    changed = [name for name, value in _plain(info).items() if old[name] != value]
     if changed:
         raise UserError(
             f"{folder} holds a run on other data ({', '.join(changed)} differ). Restore the data, "
             f"or give another --workdir."
         )
+
+
+def read_data(folder: pathlib.Path) -> DataInfo | None:
+    """What data.json in the folder of a run says; None if it is missing.
+
+    Raises:
+      UserError: if the file is damaged, or has a later format.
+    """
+    value = load_json(folder / DATA, REMEDY)
+    return None if value is None else from_json(value, str(folder / DATA))
 
 
 def write(path: pathlib.Path, text: str) -> None:
@@ -89,9 +96,18 @@ def save_json(path: pathlib.Path, value: Any) -> None:
     write(path, json.dumps(value, indent=2) + "\n")
 
 
-def load_json(path: pathlib.Path) -> Any:
-    """The value that save_json wrote, or None if there is no such file."""
-    return json.loads(path.read_text()) if path.exists() else None
+def load_json(path: pathlib.Path, remedy: str) -> Any:
+    """The value that save_json wrote, or None if there is no such file.
+
+    Raises:
+      UserError: if the file cannot be read, or is not JSON; it ends with the remedy.
+    """
+    try:
+        return json.loads(path.read_text()) if path.exists() else None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}). {remedy}") from error
+    except (ValueError, RecursionError) as error:  # not JSON, or not text
+        raise UserError(f"{path} is damaged: it is not JSON. {remedy}") from error
 
 
 class Log:
@@ -167,7 +183,7 @@ def _check_or_begin(folder, ours):
             )
         save_json(folder / CONFIG, ours)
         return
-    theirs = load_json(folder / CONFIG)
+    theirs = load_json(folder / CONFIG, "Give another --workdir.")
     if not isinstance(theirs, dict):
         raise UserError(f"{folder / CONFIG} is not the config of a run. Give another --workdir.")
     changed = differences(theirs, ours)
