@@ -9,7 +9,7 @@ the field's baseline, three times, averaged. Other tails and sizes:
     ... --config.data.imbalance=step
     ... --config.schedule.name=cosine
 
-Other methods, by name (python -m ltjax.main --list shows all), or put together:
+Other methods, by name (python -m ltjax.main --list shows all), or combined:
 
     ... --config.method.name=ldam_drw
     ... --config.method.name=crt --config.mixing.name=mixup

@@ -9,7 +9,7 @@ the field's baseline, three times, averaged. Other tails and sizes:
     ... --config.data.imbalance=step
     ... --config.schedule.name=cosine
 
-Other methods, by name (python -m ltjax.main --list shows all), or put together:
+Other methods, by name (python -m ltjax.main --list shows all), or combined:
 
     ... --config.method.name=ldam_drw
     ... --config.method.name=crt --config.mixing.name=mixup
@@ -19,7 +19,7 @@ Other methods, by name (python -m ltjax.main --list shows all), or put together:
 
 The data set must be prepared once; --config.data.download=True lets TFDS download it.
 
-Expected: one such expert is published at 37.7 to 41.4 % (eight sources). The average of three has
+Expected: one such expert is published at 37.7 to 41.4 % (seven sources). The average of three has
 not been measured here for 200 epochs; results/README.md has a run of 30.
 Time: 85 steps an epoch, 17,000 in all: about 5 hours on 2 cores of a Zen 3 CPU, at the measured
 0.97 s a step of three experts.

@@ -1,4 +1,5 @@
-"""Makes the parts of a run from a config's choices: the only file that binds names to parts.
+"""Makes the parts of a run from a config's choices: with ltjax.recipes, what binds names
+to rows of tables.
 
 A method calls what it needs (`network`, `objective`, `mixing`, `phase`). If a later phase has its
 own choices, the method names functions: `phase(..., sampler=sampling.class_balanced)`.
@@ -16,7 +17,7 @@ import optax
 from ltjax import optim, phases
 from ltjax.augmentation.augments import AUGMENTS
 from ltjax.config import requires
-from ltjax.config.choices import choose, choose_with_start
+from ltjax.config.choices import choose, choose_with_start, options_of
 from ltjax.config.settings import Settings
 from ltjax.data import sampling
 from ltjax.data.info import DataInfo
@@ -68,7 +69,8 @@ def objective(settings: Settings, class_counts: np.ndarray) -> Objective:
         raise FieldError("loss.divide_by", divide_by, why)
     before = cross_entropy(class_counts)
     # margins in cosines are scaled as the head scales these
-    has_scale = "scale" in inspect.signature(LOSSES[settings.loss["name"]]).parameters
+    function = LOSSES[settings.loss["name"]]
+    has_scale = "scale" in inspect.signature(function).parameters.keys() - options_of(function)
     loss = make_loss(class_counts, **({"scale": COSINE_SCALE} if has_scale else {}))
     return minimised(loss, make_weights(class_counts), loss_start, weights_start, before)
 

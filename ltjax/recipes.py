@@ -9,6 +9,7 @@ from ltjax.augmentation.augments import AUGMENTS
 from ltjax.config.choices import choose, choose_with_start, pick
 from ltjax.config.settings import (
     METHOD_GROUPS,
+    Data,
     Settings,
     as_dict,
     differences,
@@ -18,7 +19,7 @@ from ltjax.config.settings import (
 from ltjax.data.datasets import DATASETS
 from ltjax.data.info import DataInfo
 from ltjax.data.sampling import SAMPLERS
-from ltjax.errors import UserError
+from ltjax.errors import UserError, shown
 from ltjax.losses.classification import LOSSES
 from ltjax.losses.mixing import MIXINGS
 from ltjax.losses.reweighting import REWEIGHTINGS
@@ -51,7 +52,10 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     Raises:
       UserError: for a wrong type or value, an unknown name, a missing or unknown option.
     """
-    settings = settings_from(filled(plain_dict(config)))
+    plain = plain_dict(config)
+    if not isinstance(plain, Mapping):
+        raise UserError(f"The config is {shown(config)}; it must be an ml_collections.ConfigDict.")
+    settings = settings_from(filled(plain))
     for field in TABLES:
         chosen = choose_with_start if field in DEFERRABLE else choose
         chosen(functions_of(field), field, **getattr(settings, field))
@@ -69,12 +73,12 @@ def filled(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config with the fields that its method sets (ltjax.methods).
 
     Args:
-      config: plain nested dicts. Anything else is returned unchanged; settings_from refuses it.
+      config: plain nested dicts; what else is in them, settings_from refuses.
 
     Raises:
       UserError: if the config names another choice than the method does.
     """
-    name, data = _name(config, "method"), _name(config, "data")
+    name, data = _name(config, "method"), _name(config, "data") or Data.name
     if name not in METHODS:
         return dict(config)
     row, found = METHODS[name], dict(config)
@@ -105,7 +109,7 @@ def own_choices(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     named = {group: {"name": config[group]["name"]} for group in ("method", "data")}
     plain, groups = as_dict(settings_from(filled(named))), (*METHOD_GROUPS, "network", "share")
-    found = differences(*({group: one[group] for group in groups} for one in (plain, config)))
+    found = differences(*({group: one.get(group) for group in groups} for one in (plain, config)))
     found.pop("network.name", None)
     return {field: value for field, (_, value) in found.items() if value is not None}
 

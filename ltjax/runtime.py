@@ -1,8 +1,8 @@
 """The process and its machine: memory, the cache of compiled programs, and devices in words.
 
 On CPU, XLA allocates its temporary arrays again in every step. glibc maps them afresh each time and
-gives them back, and the operating system clears some sixty thousand pages an expert and step: a
-quarter of the time (benchmarks/README.md).
+gives them back, and the operating system clears some sixty thousand pages an expert and step: 40 %
+of the time (benchmarks/README.md).
 """
 
 import ctypes

@@ -1,6 +1,7 @@
 """What all tests share: eight CPU devices, and the way to what lies beside the project."""
 
 import collections
+import importlib.metadata
 import os
 import pathlib
 import tempfile
@@ -8,6 +9,8 @@ import tempfile
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Most of the time of the tests is compiling. Less effort gives the same sums, more slowly.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+if importlib.metadata.version("jax").startswith("0.10."):  # later versions have no such choice
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # compiled programs of processes that tests start
 
 import jax

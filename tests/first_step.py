@@ -16,13 +16,10 @@ from ltjax import mesh
 from ltjax.config.settings import Compute
 from ltjax.experts import independent, seeded_keys, stack, take
 from ltjax.learner import TrainState
-from ltjax.methods import METHODS
+from ltjax.methods import METHODS, classifier
 from ltjax.phases import Phase
 from ltjax.recipes import recipe_of
 from ltjax.run.compiled import Compiled
-
-# Kernels that LLVM makes a third as long of.
-QUICK = {"xla_cpu_use_fusion_emitters": False}
 
 
 class Step(NamedTuple):
@@ -39,11 +36,12 @@ class Step(NamedTuple):
 def phases_of(method):
     """Of four experts; where all networks are one expert, of four such.
 
-    Presets choose what a classifier already has, and need no batch norm.
+    Where the recipe is the classifier's, its other choices need no batch norm.
     """
+    plain = METHODS[method].config and METHODS[method].recipe is classifier.recipe
     settings = toy.settings(
         method={"name": method} | toy.OPTIONS.get(method, {}),
-        network={"name": "tiny" if METHODS[method].config else "normed"},
+        network={"name": "tiny" if plain else "normed"},
         augment={"name": "none"},
         num_experts=4,
     )
@@ -99,7 +97,7 @@ def updating(ours, state, request):
             mesh.place(requests, ours.mesh, mesh.REQUESTS),
         )
 
-    program = ours.programs.update.lower(*placed(state, request)).compile(QUICK)
+    program = ours.programs.update.lower(*placed(state, request)).compile()
 
     def update(state, request):
         state, metrics = program(*placed(state, request))

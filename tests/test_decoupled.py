@@ -206,7 +206,7 @@ def test_retraining_moves_the_head_alone_and_statistics_only_if_asked(stats):
     assert all(jax.tree.leaves(moved)) if stats == "frozen" else not any(jax.tree.leaves(moved))
 
 
-def test_only_the_scale_of_a_class_is_learnt():
+def test_only_the_scale_of_a_class_is_learned():
     first, second = toy.recipe("lws", network={"name": "tiny"})
     ours = toy.Trainer(second, 2)
     trained, _ = toy.Trainer(first, 2).steps(2)

@@ -1,4 +1,4 @@
-"""The documentation tells the truth: its code runs, its tables are whole, its links work."""
+"""The documentation tells the truth: README and extending.md run, tables are whole, links work."""
 
 import re
 

@@ -25,7 +25,7 @@ def recipe(network="tiny", settings=None, **options):
 
 
 @pytest.mark.slow
-def test_each_phase_begins_with_what_the_one_before_has_learnt():
+def test_each_phase_begins_with_what_the_one_before_has_learned():
     first, second, third = recipe()
     stage1, centroids, stage2 = (toy.Trainer(phase, 1) for phase in (first, second, third))
     trained = jax.device_get(stage1.init().variables)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from ltjax.errors import UserError
 
 CONFIG = dict(
     network={"name": "tiny"},
+    augment={"name": "none"},
     schedule={"name": "step", "lr": 0.05, "drop_at": ()},
     num_experts=2,
     batch_size=16,
@@ -28,7 +30,21 @@ def trained(folder, method="classifier", **changed):
     return train.run(config, str(folder), splits=toy.splits())["splits"]["test"]
 
 
-@pytest.mark.parametrize("combine", ["probs", "logits"])
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a finished run, to read."""
+    folder = tmp_path_factory.mktemp("finished")
+    trained(folder)
+    return folder
+
+
+@pytest.fixture
+def own(finished, tmp_path):
+    """A copy of it, to damage."""
+    return shutil.copytree(finished, tmp_path / "own")
+
+
+@pytest.mark.parametrize("combine", ["probs", pytest.param("logits", marks=pytest.mark.slow)])
 def test_predictions_of_a_folder_are_those_that_were_evaluated(tmp_path, combine):
     report = trained(tmp_path, combine=combine)
     model, test = predict.load(tmp_path), toy.splits().test
@@ -45,7 +61,17 @@ def test_predictions_of_a_folder_are_those_that_were_evaluated(tmp_path, combine
     assert (logits.argmax(-1) == test.label).mean(-1).tolist() == pytest.approx(accuracies)
 
 
-@pytest.mark.parametrize("method", ["bbn", "sade", "ncm", "posthoc_logit_adjustment"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "bbn",
+        "ncm",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("sade", "posthoc_logit_adjustment")
+        ),
+    ],
+)
 def test_what_a_method_makes_of_its_network_is_in_its_predictions(tmp_path, method):
     report, test = trained(tmp_path, method), toy.splits().test
     found = predict.load(tmp_path).predict(test.image)
@@ -58,58 +84,53 @@ def test_what_a_method_makes_of_its_network_is_in_its_predictions(tmp_path, meth
         assert found.heads is None
 
 
-def test_batches_make_no_difference(tmp_path):
-    trained(tmp_path)
-    model, image = predict.load(tmp_path), toy.splits().test.image
+def test_batches_make_no_difference(finished):
+    model, image = predict.load(finished), toy.splits().test.image
     many = np.tile(image, (8, 1, 1, 1))  # 288 images: the last batch is filled up
     assert len(many) % predict.BATCH and len(many) > predict.BATCH
     found = model.probs(many)
     np.testing.assert_allclose(found, np.tile(model.probs(image), (8, 1)), atol=1e-6)
 
 
-def test_images_of_another_shape_or_type_are_refused(tmp_path):
-    trained(tmp_path)
-    model = predict.load(tmp_path)
+def test_images_of_another_shape_or_type_are_refused(finished):
+    model = predict.load(finished)
     for images in (np.zeros((2, 9, 8, 1), np.uint8), np.zeros((2, 8, 8, 1)), np.zeros((8, 8, 1))):
         with pytest.raises(UserError, match=r"This model reads uint8\[N, 8, 8, 1\]"):
             model.probs(images)
 
 
-def test_what_is_no_run_is_refused_in_a_line(tmp_path):
+def test_what_is_no_run_is_refused_in_a_line(tmp_path, own):
     with pytest.raises(UserError, match="holds no run"):
         predict.load(tmp_path)
-    trained(tmp_path / "run")
-    (tmp_path / "run" / "data.json").unlink()
+    (own / "data.json").unlink()
     with pytest.raises(UserError, match=r"data\.json is missing"):
-        predict.load(tmp_path / "run")
+        predict.load(own)
 
 
-def test_a_later_format_of_the_data_is_refused(tmp_path):
-    trained(tmp_path)
-    path = tmp_path / "data.json"
+def test_a_later_format_of_the_data_is_refused(own):
+    path = own / "data.json"
     value = json.loads(path.read_text())
     assert value["format"] == 1 and value["class_counts"] == toy.CLASS_COUNTS.tolist()
     path.write_text(json.dumps(value | {"format": 2}))
     with pytest.raises(UserError, match="has format 2, and this version of ltjax reads format 1"):
-        predict.load(tmp_path)
+        predict.load(own)
     for damaged in ('{"format": 1}', "{", "[]"):
         path.write_text(damaged)
         with pytest.raises(UserError, match=r"data\.json is damaged.* Delete it") as caught:
-            predict.load(tmp_path)
+            predict.load(own)
         assert "\n" not in str(caught.value)
     path.write_text(json.dumps(value))
-    (tmp_path / "config.json").write_bytes(b"\xff")
+    (own / "config.json").write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"config\.json is damaged: it is not JSON"):
-        predict.load(tmp_path)
+        predict.load(own)
 
 
-def test_a_run_is_not_resumed_on_other_data(tmp_path):
-    trained(tmp_path)
-    (tmp_path / "report.json").unlink()  # as if it were still training
+def test_a_run_is_not_resumed_on_other_data(own):
+    (own / "report.json").unlink()  # as if it were still training
     other = toy.splits()
     other = other._replace(info=other.info._replace(class_counts=np.array([40, 20, 10, 6])))
     with pytest.raises(UserError, match="run on other data .class_counts differ"):
-        train.run(CONFIG | {"method": {"name": "classifier"}}, str(tmp_path), splits=other)
+        train.run(CONFIG | {"method": {"name": "classifier"}}, str(own), splits=other)
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from ltjax.run import loop
 from ltjax.run.checkpoint import Checkpoints, read_state
 
 CONFIG = dict(
-    network={"name": "toy"},
+    network={"name": "normed"},
     schedule={"name": "step", "lr": 0.05, "drop_at": ()},
     num_experts=2,
     batch_size=16,
@@ -41,7 +41,7 @@ def two_phases(settings, info):
     (first,) = recipe(settings, info)
     second = first._replace(
         name="second",
-        learner=toy.learner_of(toy.method(info, frozen=("head",))),
+        learner=toy.learner_of(toy.method(info, frozen=("head",), network="normed")),
         begin=lambda state, previous: state._replace(variables=previous),
     )
     return first, second

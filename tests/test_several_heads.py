@@ -121,7 +121,7 @@ def test_what_is_said_to_be_the_mean_of_heads_is(method, head):
     @jax.jit
     def outputs(key):
         variables = one.init(key, batch)
-        params = jax.tree.map(  # what weighs alike at first has learnt to differ
+        params = jax.tree.map(  # what weighs alike at first has learned to differ
             lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), variables.params
         )
         found = one.predict(variables._replace(params=params), batch)

@@ -16,6 +16,7 @@ from ltjax.run.loop import Diverged
 
 CONFIG = dict(
     network={"name": "tiny"},
+    augment={"name": "none"},
     schedule={"name": "step", "lr": 0.05},
     num_experts=2,
     batch_size=16,

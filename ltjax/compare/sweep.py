@@ -10,11 +10,11 @@ from rich.console import Console
 from ltjax.compare.rows import Run, as_file, comparison, rows
 from ltjax.compare.tables import notes, page, table
 from ltjax.compare.variants import entered, folder_name, of_folder, parse
-from ltjax.config.choices import pick
 from ltjax.config.settings import as_dict, differences
 from ltjax.data.datasets import Splits
 from ltjax.data.info import DataInfo
 from ltjax.errors import UserError
+from ltjax.limits import among
 from ltjax.mesh import process_zero_first
 from ltjax.methods import METHODS
 from ltjax.recipes import check_devices, recipe_of, settings_of
@@ -69,7 +69,10 @@ def compare(
         raise UserError(f"--compare is {','.join(methods)}; it must name each method once.")
     console = own_console()
     for name in methods if list(methods) != ["all"] else ():
-        pick(METHODS, parse(name).method, "--compare")
+        method = parse(name).method
+        if method not in METHODS:
+            known = among(method, sorted(METHODS))
+            raise UserError(f"--compare is {method!r}; it must be all, or each {known}.")
     settings = [settings_of(entered(config, "classifier", seed)) for seed in seeds]
     splits = splits or read(settings[0], console)  # for all the same
     methods = that_can_run(config, methods, splits.info, console)

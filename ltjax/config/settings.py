@@ -109,7 +109,7 @@ class Settings:
     network: Mapping[str, Any] = named("resnet32")
     schedule: Mapping[str, Any] = named("step", lr=0.1)
     augment: Mapping[str, Any] = named("pad_crop_flip")
-    # These three may start late: `start`, a fraction of the phase, is an option of every row.
+    # These three may start late: `start`, a fraction of the phase, is an option of their rows.
     sampler: Mapping[str, Any] = named("instance_balanced")
     loss: Mapping[str, Any] = named("cross_entropy")
     reweight: Mapping[str, Any] = named("none")  # of classes, in the loss
@@ -132,7 +132,7 @@ class Settings:
     save_every_epochs: Annotated[float, above(0), at_most(1_000_000)] = 1.0
 
 
-# Fields that a resumed run may change: how often things are written, and where data sets lie.
+# Fields that a resumed run may change, because they do not change what is learned.
 MAY_CHANGE_ON_RESUME = (
     "log_every_steps",
     "save_every_epochs",

@@ -87,7 +87,11 @@ def of_arrays(train: InMemory, test: InMemory, class_names: Sequence[str]) -> So
       train: u8[N, H, W, channels], labels from 0 to C - 1.
       test: of the same shape.
       class_names: [C].
+
+    Raises:
+      UserError: if they are anything else.
     """
+    _check(train, test, class_names)
 
     def load(data):
         chosen, rule = np.arange(len(train.label)), "as given"
@@ -104,6 +108,35 @@ def of_arrays(train: InMemory, test: InMemory, class_names: Sequence[str]) -> So
         return Loaded(kept, test, class_names, {"train": {"rule": rule, "sha256": digest}})
 
     return Source(lambda data, tell: None, load)
+
+
+def _check(train, test, class_names):
+    classes = len(class_names)
+    for name, images in (("training", train), ("test", test)):
+        image, label = np.asarray(images.image), np.asarray(images.label)
+        if image.dtype != np.uint8 or image.ndim != 4 or not len(image):
+            raise UserError(
+                f"The {name} images are {image.dtype}{list(image.shape)}; they must be "
+                f"uint8[N, H, W, channels], N at least 1."
+            )
+        if image.shape[1:] != np.shape(train.image)[1:]:
+            raise UserError(
+                f"The {name} images are of shape {image.shape[1:]}, those of training of shape "
+                f"{np.shape(train.image)[1:]}; they must be alike."
+            )
+        if label.shape != image.shape[:1] or not np.issubdtype(label.dtype, np.integer):
+            raise UserError(
+                f"The {name} labels are {label.dtype}{list(label.shape)}; they must be integers, "
+                f"one for each of {len(image)} images."
+            )
+        if label.min() < 0 or label.max() >= classes:
+            raise UserError(
+                f"The {name} labels are from {label.min()} to {label.max()}; they must be from 0 "
+                f"to {classes - 1}, for there are {classes} class names."
+            )
+    missing = np.flatnonzero(np.bincount(train.label, minlength=classes) == 0)
+    if len(missing):
+        raise UserError(f"Class {class_names[missing[0]]!r} has no training image; leave it out.")
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, tell: Callable[[str], None]) -> None:

@@ -298,8 +298,8 @@ METHODS = {
     ),
     "balpoe": Row(
         balpoe.recipe,
-        "Heads with logit adjustments from weak to strong, and mixup. Sanchez",
-        "Aimar et al. (BalPoE), CVPR 2023",
+        "Heads with logit adjustments from weak to strong, and mixup.",
+        "Sanchez Aimar et al. (BalPoE), CVPR 2023",
         config={"network": {"head": "cosine"}, "mixing": {"name": "mixup", "alpha": 0.4}},
         on={"cifar10": {"mixing": {"alpha": 0.8}}},
         may_change=("mixing",),

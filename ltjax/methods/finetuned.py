@@ -12,7 +12,7 @@ from ltjax.data import sampling
 from ltjax.limits import above, at_most, one_of
 from ltjax.methods.classifier import method_for
 
-# Samplers of a later phase: those without required options.
+# Of a later phase: the samplers that Kang et al. (Decoupling), ICLR 2020, compare.
 RESAMPLERS = {
     "instance_balanced": sampling.instance_balanced,
     "class_balanced": sampling.class_balanced,

@@ -120,8 +120,8 @@ def aggregating(network: SeveralHeads, num_steps: int, per_pass: int) -> Method:
         return Variables(params | {"aggregation": even}, stats, memory)
 
     def weights(variables):
-        learnt = softmax(variables.params["aggregation"])
-        return jnp.where(variables.memory["stopped"], variables.memory["weights"], learnt)
+        learned = softmax(variables.params["aggregation"])
+        return jnp.where(variables.memory["stopped"], variables.memory["weights"], learned)
 
     def loss(variables, batch, key, progress):
         del key

@@ -56,7 +56,7 @@ class ModulatedPooling(nn.Module):
     """relu(W mean(attention(X)) + b): what makes features of maps in the second stage of OLTR.
 
     The authors' W is from D to 512, and D is 512 where a first stage without W comes before. Here
-    it is from D to D, so that a head of that stage can go on reading what follows it.
+    it is from D to D, so that a head of that stage still reads what follows it.
     """
 
     zero_mask: bool = False
