@@ -10,13 +10,13 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 from absl import flags, logging
 from ml_collections import config_flags
 
 from ltjax.errors import FieldError, UserError
+from ltjax.terminal import Interrupts, fail, finish, show
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -53,36 +53,45 @@ _OPTIONS = (_CONFIG, _WORKDIR, _COMPARE, _SEEDS, _LIST, _PRINT_CONFIG, _DISTRIBU
 _OPTIONS += (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)
 
 
-def main(argv: list[str]) -> int:
-    """Run from a command line; returns the exit code: 0, 1 diverged, 2 a mistake of the user."""
+def main(argv: list[str], interrupts: Interrupts | None = None) -> int:
+    """Run from a command line.
+
+    Args:
+      argv: as sys.argv.
+      interrupts: if this process is for this run alone.
+
+    Returns:
+      The exit code: 0; 1 if the run diverged or could not be stored; 2 for a mistake of the user;
+      128 and the signal's number if it was stopped.
+    """
     logging.set_verbosity(logging.ERROR)  # TFDS and Orbax log much that users need not see
     if {"--help", "-h", "-help"} & set(argv[1:]):
-        print(_help())
+        show(_help())
         return 0
     path = _config_path(argv)
     if path is not None and not os.path.isfile(path):
-        return _fail(f"--config: no such file {path!r}. {_EXAMPLE}")
+        return fail(f"--config: no such file {path!r}. {_EXAMPLE}")
     for word in argv[1:]:
         name = word.partition("=")[0]
         if name.startswith(("--config.", "-config.")) and "-" in name.lstrip("-"):
             meant = f"--{name.lstrip('-').replace('-', '_')}"
-            return _fail(f"Unknown option {name}. Names have underscores: did you mean {meant}?")
+            return fail(f"Unknown option {name}. Names have underscores: did you mean {meant}?")
     try:
         rest = flags.FLAGS(argv)[1:]
         config = _CONFIG.value
         if path is not None and not hasattr(config, "keys"):  # raises if the file failed to load
-            return _fail(_returns(path, type(config).__name__))
+            return fail(_returns(path, type(config).__name__))
     except Exception as error:  # config files and overrides may raise anything
-        return _fail(_what_failed(error, path))
+        return fail(_what_failed(error, path))
     if rest:
-        return _fail(f"Unexpected argument {rest[0]!r}. See --help.")
+        return fail(f"Unexpected argument {rest[0]!r}. See --help.")
     if _LIST.value:
         return _list()
     if config is None:
-        return _fail(f"No --config was given. {_EXAMPLE}")
+        return fail(f"No --config was given. {_EXAMPLE}")
     by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if by_hand.count(None) not in (0, 3):
-        return _fail(
+        return fail(
             "Give --coordinator, --num_processes and --process_id together, or none of them."
         )
     if _PRINT_CONFIG.value:
@@ -95,40 +104,45 @@ def main(argv: list[str]) -> int:
         try:
             _join_processes()
         except (ValueError, RuntimeError) as error:
-            return _fail(f"--distributed or --coordinator: {_what_failed(error)}")
-    code = _run(config, argv, together)
+            return fail(f"--distributed or --coordinator: {_what_failed(error)}")
+    code = _run(config, argv, together, interrupts)
     if together and code:
         os._exit(code)  # an orderly end would wait for the others, which wait for this process
     return code
 
 
-def _run(config, argv: list[str], together: bool) -> int:
+def _run(config, argv: list[str], together: bool, interrupts: Interrupts | None) -> int:
     # Imported after the flags, so that --help and mistakes are answered at once.
     from ltjax.compare.sweep import compare
     from ltjax.run.loop import Diverged, Stopped
+    from ltjax.storage import NotWritten
     from ltjax.train import run
 
-    if signal.getsignal(signal.SIGINT) is _end:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     again = shlex.join(["python", "-m", "ltjax.main", *argv[1:]])
+    if interrupts:
+        interrupts.after = f"Earlier checkpoints are kept.\nTo resume: {again}"
+        if hasattr(signal, "SIGUSR1"):  # asks for a save, also when there is nothing to save yet
+            signal.signal(signal.SIGUSR1, lambda number, frame: None)
     try:
         if _COMPARE.value is not None:
             if any(word.startswith("--config.method.name") for word in argv):
-                return _fail("--compare chooses the methods. Remove --config.method.name.")
+                return fail("--compare chooses the methods. Remove --config.method.name.")
             compare(config, _COMPARE.value, _seeds(config), _WORKDIR.value)
         elif _SEEDS.value is not None:
-            return _fail("--seeds requires --compare. For a single run, use --config.seed.")
+            return fail("--seeds requires --compare. For a single run, use --config.seed.")
         else:
             run(config, _WORKDIR.value)
+    except NotWritten as error:
+        return fail(f"{error}\nTo resume, when that is mended: {again}", code=1)
     except UserError as error:
-        return _fail(str(error))
+        return fail(str(error))
     except Diverged as error:
-        return _fail(str(error), code=1)
+        return fail(str(error), code=1)
     except Stopped as stopped:
-        print(f"{stopped}\nTo resume: {again}", flush=True)
+        show(f"{stopped}\nTo resume: {again}")
         return stopped.exit_code
-    except KeyboardInterrupt:  # before training began, or pressed twice
-        return _fail(f"Interrupted. Earlier checkpoints are kept.\nTo resume: {again}", code=130)
+    except KeyboardInterrupt:  # where another program called main
+        return fail(f"Interrupted. Earlier checkpoints are kept.\nTo resume: {again}", code=130)
     except Exception:
         if not together:
             raise
@@ -144,9 +158,9 @@ def _print(config) -> int:
     from ltjax.recipes import settings_of
 
     try:
-        print(ConfigDict(as_dict(settings_of(config))))
+        show(str(ConfigDict(as_dict(settings_of(config)))))
     except UserError as error:
-        return _fail(str(error))
+        return fail(str(error))
     return 0
 
 
@@ -282,16 +296,5 @@ def _unknown_option(name: str) -> str:
     return f"Unknown option --{name}{guess}. See --help."
 
 
-def _fail(message: str, code: int = 2) -> int:
-    print(f"ltjax: {message}", file=sys.stderr, flush=True)
-    return code
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    """Handle Ctrl-C while modules are imported, where an exception might be swallowed."""
-    os._exit(_fail("Interrupted before training began.", code=130))
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, _end)
-    sys.exit(main(sys.argv))
+    finish(main(sys.argv, Interrupts()))

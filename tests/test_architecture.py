@@ -21,6 +21,7 @@ FLOORS = [
     ["losses"],
     ["config"],
     ["limits", "axes", "kernels", "runtime"],
+    ["storage", "terminal"],
     ["errors"],
 ]
 # Nothing here needs JAX, so that it starts at once: it may be read from any floor.
@@ -29,7 +30,7 @@ PLAIN = ("run.files", "report.tables", "report.wording")
 # package -> the files that may name it
 DOORS = {
     "flax": ["models"],
-    "orbax": ["run.checkpoint"],
+    "orbax": ["run.checkpoint", "run.saving"],
     "PartitionSpec": ["mesh"],
     "absl": ["main"],
     "ml_collections": ["main"],

@@ -8,6 +8,7 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 import toy
 from conftest import ROOT
 
@@ -38,6 +39,7 @@ def log(folder):
     return event
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_evaluate_as_one(tmp_path, data_dir):
     one = finish(start(tmp_path / "one", data_dir, 8))
     with socket.socket() as free:

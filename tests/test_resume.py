@@ -18,7 +18,8 @@ from ltjax import train
 from ltjax.methods import METHODS, Row
 from ltjax.methods.classifier import recipe
 from ltjax.run import loop
-from ltjax.run.checkpoint import Checkpoints, read_state
+from ltjax.run.checkpoint import read_state
+from ltjax.run.saving import Checkpoints
 
 CONFIG = dict(
     network={"name": "normed"},

@@ -68,6 +68,7 @@ print(statistics.median([faults() for _ in range(30)][10:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_memory_that_is_kept_is_not_asked_for_again():
     kept, anew = (float(run("-c", FAULTS, how).stdout) for how in ("keep", "let go"))
@@ -120,6 +121,7 @@ def test_the_benchmark_measures_every_form_by_the_step():
     assert "experts over vmap, 2 steps a call, bfloat16" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_benchmark_says_what_it_needs():
     done = run("-m", "ltjax.bench", "--experts", "0")
     assert done.returncode == 2 and "at least 1" in done.stderr

@@ -14,6 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ltjax.terminal import Output
+
 
 class Display:
     """The progress of one phase; a context manager. Only process 0 shows anything."""
@@ -96,7 +98,7 @@ class Speed:
 
 def own_console() -> Console:
     """The console of this process, on standard output; silent but for process 0."""
-    return Console(file=sys.stdout, quiet=jax.process_index() != 0)
+    return Console(file=Output(sys.stdout), quiet=jax.process_index() != 0)
 
 
 def say(console: Console, text: str) -> None:
