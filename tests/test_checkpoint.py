@@ -101,14 +101,16 @@ def damage(folder, number):
     """Flip a bit among the numbers of a checkpoint, where it is read of."""
     files = (folder / "checkpoints" / str(number) / "state" / "ocdbt.process_0" / "d").iterdir()
     for path in sorted(files, key=lambda path: -path.stat().st_size):
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        kept, _ = path.read_bytes(), path.write_bytes(bytes(content))
-        try:
-            checkpoint._read(path.parents[3])
-        except Damaged:
-            return
-        path.write_bytes(kept)
+        content = path.read_bytes()
+        for part in (0.3, 0.5, 0.7, 0.9):
+            flipped = bytearray(content)
+            flipped[int(part * len(content))] ^= 1
+            path.write_bytes(bytes(flipped))
+            try:
+                checkpoint._read(path.parents[3])
+            except Damaged:
+                return
+        path.write_bytes(content)
     raise AssertionError("nothing is read of any file")
 
 
