@@ -59,7 +59,7 @@ def load_report(path: pathlib.Path) -> dict[str, Any]:
     Raises:
       UserError: if the file cannot be read, is not that of a report, or has a later format.
     """
-    remedy = "Delete this file and repeat the command of its run, which evaluates the trained state again."
+    remedy = "Delete this file and repeat the command of its run, which evaluates the state again."
     report = storage.read_json(path, remedy)
     if report is None:
         raise UserError(f"{path} cannot be read: there is no such file.")
