@@ -143,7 +143,7 @@ def _read(path):
     """(the state, the position) of a checkpoint, as they were saved."""
     position, experts = _position(path)
     with _may_be_damaged(path):
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        with _alone(ocp.PyTreeCheckpointHandler) as reader:
             tree = reader.metadata(path.absolute() / "state").item_metadata.tree
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             args = ocp.args.PyTreeRestore(restore_args=as_numpy)
@@ -155,10 +155,21 @@ def _read(path):
     return state, position
 
 
+def _alone(handler):
+    """A reader of Orbax that no other process takes part in."""
+    mine = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=mine, active_processes={mine}, barrier_sync_key_prefix=f"process{mine}"
+    )
+    return ocp.Checkpointer(
+        handler(multiprocessing_options=options), multiprocessing_options=options
+    )
+
+
 def _position(path):
     """(the position, the digests of experts or None) of a checkpoint."""
     with _may_be_damaged(path):
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        with _alone(ocp.JsonCheckpointHandler) as reader:
             entries = dict(reader.restore(path.absolute() / "position"))
         version = entries.pop("format", 0)
         if version > FORMAT:
