@@ -44,6 +44,11 @@ class Output:
         return getattr(self._file, name)
 
 
+def plain(text: str) -> str:
+    """Text from elsewhere as it can be shown: what a terminal obeys is written as an escape."""
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
+
+
 def show(text: str) -> None:
     """Print text to standard output."""
     print(text, file=Output(sys.stdout), flush=True)
