@@ -13,8 +13,7 @@ import tensorflow_datasets as tfds
 from ltjax import storage
 from ltjax.data import folders
 from ltjax.data.stored import DamagedSet, Stored, has_tensorflow
-from ltjax.errors import UserError, shortened
-from ltjax.terminal import plain
+from ltjax.errors import UserError, plain, shortened
 
 Tell = Callable[[str], None]
 _OF_THE_NETWORK = ("requests", "urllib3", "http", "ssl", "socket")  # packages of errors

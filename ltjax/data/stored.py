@@ -16,8 +16,7 @@ from array_record.python import array_record_module
 
 from ltjax import storage
 from ltjax.data.encoded import Row
-from ltjax.errors import UserError, shortened, shown
-from ltjax.terminal import plain
+from ltjax.errors import UserError, plain, shortened, shown
 
 
 class DamagedSet(storage.Damaged):
