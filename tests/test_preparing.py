@@ -179,3 +179,10 @@ def test_the_lock_is_of_one_data_set(tmp_path):
     with preparing.alone(pathlib.Path(tmp_path), "digits", said.append) as locked:
         assert locked
     assert not said
+
+
+def test_a_missing_source_is_told_before_anything_is_made(tmp_path):
+    said = []
+    with pytest.raises(UserError, match="'cifar10' is not prepared in"):
+        datasets.prepare(Data(name="cifar10", dir=str(tmp_path / "a")), said.append)
+    assert said == [] and not list(tmp_path.iterdir())

@@ -66,9 +66,17 @@ def prepare(tail: Stored, source: Stored, download: bool, tell: Tell) -> None:
     Raises:
       UserError: with what to do; NotWritten if the system refuses to store something.
     """
+    if not (source.ours or source.exists()):  # told before a folder is made
+        if not download:
+            raise source.missing()
+        if not has_tensorflow():
+            raise UserError(
+                f"Preparing {source.name!r} requires TensorFlow, which is missing. Run: "
+                f"pip install -e '.[prepare]'. Training does not need it."
+            )
     with alone(tail.folder, source.name, tell) as locked:
         if not tail.exists():  # another process may just have made it
-            _prepare(tail, source, download, tell, locked)
+            _prepare(tail, source, tell, locked)
 
 
 def again(tail: Stored, source: Stored, damage: DamagedSet, tell: Tell, locked: bool) -> None:
@@ -82,19 +90,14 @@ def again(tail: Stored, source: Stored, damage: DamagedSet, tell: Tell, locked: 
     if not source.ours:
         for split in ("train", "test"):
             source.read(split)
-    _prepare(_instead(tail, damage, tell), source, False, tell, locked)
+    _prepare(_instead(tail, damage, tell), source, tell, locked)
 
 
-def _prepare(tail, source, download, tell, locked):
+def _prepare(tail: Stored, source: Stored, tell: Tell, locked: bool) -> None:
     if locked:  # so what is half made is nobody's any more
         _clean(tail)
         _clean(source)
-    if not source.exists() and (source.ours or download):
-        if not source.ours and not has_tensorflow():
-            raise UserError(
-                f"Preparing {source.name!r} requires TensorFlow, which is missing. Run: "
-                f"pip install -e '.[prepare]'. Training does not need it."
-            )
+    if not source.exists():
         _make(source, tell)
     try:
         _make(tail, tell)

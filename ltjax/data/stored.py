@@ -92,11 +92,7 @@ class Stored(NamedTuple):
           UserError: if it is not prepared or cannot be read, with what to do.
         """
         if not self.exists():
-            raise UserError(
-                f"Data set {self.name!r} is not prepared in {self.path}. To have TFDS download and "
-                f"prepare it, add --config.data.download=True; if it is elsewhere, set "
-                f"config.data.dir."
-            )
+            raise self.missing()
         builder = self.open()
         with self.telling():
             yield builder
@@ -125,6 +121,14 @@ class Stored(NamedTuple):
             if not rows or not all(0 <= row["label"] < classes for row in rows):
                 raise self.damaged(f"its {split} split is empty or has other labels")
             return sorted(rows, key=lambda row: row["id"])
+
+    def missing(self) -> UserError:
+        """The error where it is not prepared."""
+        return UserError(
+            f"Data set {self.name!r} is not prepared in {self.path}. To have TFDS download and "
+            f"prepare it, add --config.data.download=True; if it is elsewhere, set "
+            f"config.data.dir."
+        )
 
     def _count(self, split: tfds.core.SplitInfo) -> None:
         """TFDS reads as many examples as its description says, and not what else is there."""
