@@ -114,7 +114,8 @@ def main(argv: list[str], interrupts: Interrupts | None = None) -> int:
 def _run(config, argv: list[str], together: bool, interrupts: Interrupts | None) -> int:
     # Imported after the flags, so that --help and mistakes are answered at once.
     from ltjax.compare.sweep import compare
-    from ltjax.run.loop import Diverged, Stopped
+    from ltjax.run.divergence import Diverged
+    from ltjax.run.loop import Stopped
     from ltjax.storage import NotWritten
     from ltjax.train import run
 

@@ -1,6 +1,7 @@
 """One run, from its config to its report: data, recipe, phases, evaluation."""
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from ltjax.run import folder as run_folder
 from ltjax.run.checkpoint import Position
 from ltjax.run.compiled import Compiled
 from ltjax.run.console import own_console, say
+from ltjax.run.divergence import NotFinite
 from ltjax.run.files import REPORT, load_report
 from ltjax.run.loop import Evaluation, Loop, Run, number
 from ltjax.run.saving import Checkpoints
@@ -51,7 +53,7 @@ def run(
     Raises:
       UserError: for any mistake that the user can correct.
       Stopped: on Ctrl-C, SIGTERM or SIGHUP, after saving (ltjax.run.loop).
-      Diverged: if the loss, the state or an output is no longer finite (ltjax.run.loop).
+      NotFinite: if the loss, the state or an output is no longer finite (ltjax.run.divergence).
       NotWritten: if the system refuses to store something (ltjax.storage); a UserError.
     """
     settings = recipes.settings_of(config)
@@ -171,7 +173,14 @@ def _train(run: Run, splits: datasets.Splits, saved: Position | None) -> dict:
             state = compiled.begin(info.example, state and state.variables)
             if phase_number:  # so that `begin` is not repeated on resume
                 loop.save(state, 0, seconds)
-        state, seconds = loop.train(state, start, seconds)
+        try:
+            state, seconds = loop.train(state, start, seconds)
+        except NotFinite as diverged:
+            if diverged.what not in ("loss", "state"):  # an output: all steps were finite
+                raise
+            raise loop.located(
+                diverged, functools.partial(compiled.begin, info.example, None)
+            ) from None
     result = {name: evaluate(state.variables, images) for name, images in evaluated.items()}
     for name, of in result.items():
         loop.check_outputs(name, of, loop.phase.num_steps)

@@ -202,7 +202,7 @@ def test_a_save_that_cannot_begin_ends_at_once(tmp_path, finished):
     (tmp_path / "checkpoints").write_text("a file")
     with pytest.raises(NotWritten, match="checkpoints cannot be written"), checkpoints:
         checkpoints.save(2, state, Position(0, 2, 0.0))
-    assert checkpoints.kept() == "the state of step 1 is kept"
+    assert checkpoints.kept() == "its checkpoints are not there any more"
 
 
 def test_a_report_is_written_after_the_checkpoint_it_speaks_of(tmp_path, monkeypatch):

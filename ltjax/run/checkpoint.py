@@ -9,10 +9,8 @@ import contextlib
 import gc
 import hashlib
 import json
-import logging
 import pathlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -22,6 +20,7 @@ import orbax.checkpoint as ocp
 from ltjax import storage
 from ltjax.errors import UserError, shortened
 from ltjax.run.digest import digests
+from ltjax.run.quiet import quiet
 
 FOLDER = "checkpoints"
 FORMAT = 1  # of what is saved beside a state; 0, of earlier versions, has no digests
@@ -143,8 +142,8 @@ def _sum(entries):
 def _read(path):
     """(the state, the position) of a checkpoint, as they were saved."""
     position, experts = _position(path)
-    with _may_be_damaged(path), _silent("absl"):
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    with _may_be_damaged(path):
+        with _alone(ocp.PyTreeCheckpointHandler) as reader:
             tree = reader.metadata(path.absolute() / "state").item_metadata.tree
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             args = ocp.args.PyTreeRestore(restore_args=as_numpy)
@@ -156,10 +155,21 @@ def _read(path):
     return state, position
 
 
+def _alone(handler):
+    """A reader of Orbax that no other process takes part in."""
+    mine = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=mine, active_processes={mine}, barrier_sync_key_prefix=f"process{mine}"
+    )
+    return ocp.Checkpointer(
+        handler(multiprocessing_options=options), multiprocessing_options=options
+    )
+
+
 def _position(path):
     """(the position, the digests of experts or None) of a checkpoint."""
-    with _may_be_damaged(path), _silent("absl"):
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+    with _may_be_damaged(path):
+        with _alone(ocp.JsonCheckpointHandler) as reader:
             entries = dict(reader.restore(path.absolute() / "position"))
         version = entries.pop("format", 0)
         if version > FORMAT:
@@ -181,6 +191,7 @@ def _position(path):
 @contextlib.contextmanager
 def _may_be_damaged(path):
     """Around reading: damage, whatever it looks like to a library, is Damaged."""
+    quiet()
     refused = None
     try:
         yield
@@ -192,22 +203,9 @@ def _may_be_damaged(path):
             refused = UserError(f"The checkpoint {path} cannot be read ({system}).")
         else:
             refused = Damaged(path, why(error))
-    if refused:  # here, where nothing holds the library's error any more
-        _quiet()
+    if refused:  # here, where nothing holds the library's error and its tasks any more
+        gc.collect()
         raise refused
-
-
-def _quiet():
-    """Let go of what a failed read left: tasks of tensorstore, which complain when they end."""
-    hook = sys.unraisablehook
-
-    def quieter(unraisable):
-        if "Event loop is closed" not in str(unraisable.exc_value):
-            hook(unraisable)
-
-    if getattr(hook, "__qualname__", "") != quieter.__qualname__:
-        sys.unraisablehook = quieter
-    gc.collect()
 
 
 def _numbers(place):
@@ -224,15 +222,3 @@ def _newest(folder):
             f"saved one."
         )
     return pathlib.Path(folder) / FOLDER / str(number)
-
-
-@contextlib.contextmanager
-def _silent(name: str) -> Iterator[None]:
-    """Silence a logger that warns of a normal case: an item without metadata of its own."""
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

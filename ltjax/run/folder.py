@@ -21,6 +21,7 @@ from ltjax import storage
 from ltjax.config.settings import Settings, as_dict, differences
 from ltjax.data.info import DataInfo, from_json
 from ltjax.errors import UserError
+from ltjax.run.checkpoint import FOLDER as CHECKPOINTS
 from ltjax.run.files import CONFIG, DATA, LOCK, LOG
 
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -58,7 +59,14 @@ def claimed(folder: pathlib.Path, settings: Settings) -> Iterator[None]:
         if lock:
             _lock(lock, folder)
         _check_or_begin(folder, as_dict(settings))
-        yield
+        try:
+            yield
+        finally:
+            # a save under way makes a folder again that was deleted or renamed meanwhile
+            if lock and not (folder / CONFIG).exists():
+                storage.remove(folder / CHECKPOINTS)
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
 
 def remember_data(folder: pathlib.Path, info: DataInfo) -> None:

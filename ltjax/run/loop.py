@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from ltjax import storage
 from ltjax.config.settings import Settings
 from ltjax.data.images import Images
 from ltjax.evaluation.metrics import one_line, scalars
@@ -26,6 +27,7 @@ from ltjax.phases import Phase, steps_per_epoch
 from ltjax.run.checkpoint import Position
 from ltjax.run.compiled import Compiled
 from ltjax.run.console import Display, Speed, say
+from ltjax.run.divergence import BATCH, NotFinite, first_bad, write_batch
 from ltjax.run.folder import Log
 from ltjax.run.saving import Checkpoints
 from ltjax.run.signals import Signals
@@ -38,10 +40,6 @@ class Stopped(Exception):  # noqa: N818, not an error
     def __init__(self, number: int, where: str, folder: pathlib.Path):
         super().__init__(f"Stopped; saved at {where} in {folder}.")
         self.exit_code = 128 + number
-
-
-class Diverged(Exception):  # noqa: N818, what happened, not a mistake
-    """The loss or the state is no longer finite; the last good checkpoint is kept."""
 
 
 class Run(NamedTuple):
@@ -90,7 +88,7 @@ class Loop:
 
         Raises:
           Stopped: on Ctrl-C, SIGTERM or SIGHUP, after saving.
-          Diverged: if something is not finite.
+          NotFinite: if a loss, the state or an output is not.
           NotWritten: if the system refuses to store something.
         """
         run, phase, settings = self.run, self.phase, self.run.settings
@@ -148,11 +146,38 @@ class Loop:
         position = Position(self._phase_number, done, seconds, self.run.log.digest())
         self.run.checkpoints.save(self._number(done), state, position)
 
+    def located(self, diverged: NotFinite, begin: Callable[[], TrainState]) -> NotFinite:
+        """The same, of the first step that was not finite; its batch is written beside the log.
+
+        Args:
+          diverged: what `train` raised.
+          begin: () -> the state that the phase begins with, used if none of it was saved.
+
+        Returns:
+          `diverged` itself, if all steps are finite this time.
+        """
+        run, compiled = self.run, self._compiled
+        saved = run.checkpoints.position()
+        if saved and saved.phase == self._phase_number:
+            start, state = saved.step, run.checkpoints.restore(like=begin())
+        else:
+            start, state = 0, begin()
+        say(run.console, f"Looking for the first step after {start:,} that is not finite.")
+        found = first_bad(compiled, state, start, diverged.step)
+        if found is None:
+            return diverged
+        kept = diverged.kept
+        if jax.process_index() == 0:
+            with storage.writing(run.folder / BATCH):
+                write_batch(run.folder / BATCH, compiled, found)
+            kept += f", the batch of that step in {BATCH}"
+        return NotFinite(found.what, found.experts, found.step, diverged.phase, kept)
+
     def check_outputs(self, split: str, result: dict, done: int) -> None:
         """Refuse an evaluation whose numbers are not finite.
 
         Raises:
-          Diverged: naming the experts.
+          NotFinite: naming the experts.
         """
         is_finite = np.isfinite([one["nll"] for one in result["experts"]])
         self._check_finite(is_finite, f"output on the {split} split", done)
@@ -182,11 +207,8 @@ class Loop:
         if not is_finite.all():
             bad = np.flatnonzero(~is_finite) + 1
             self.run.checkpoints.wait()
-            raise Diverged(
-                f"The {what} of expert {', '.join(map(str, bad))} is no longer finite at step "
-                f"{done:,} of {self.phase.name}; {self.run.checkpoints.kept()} in "
-                f"{self.run.folder}. A lower --config.schedule.lr may help, with another --workdir."
-            )
+            kept = f"{self.run.checkpoints.kept()} in {self.run.folder}"
+            raise NotFinite(what, bad.tolist(), done, self.phase.name, kept)
 
     def _steps(self, epochs):
         return max(1, round(epochs * self._per_epoch)) if epochs else 0

@@ -12,6 +12,7 @@ from ltjax.errors import UserError
 from ltjax.learner import PyTree
 from ltjax.run.checkpoint import FOLDER, KEPT, Position, entries_of, newest, read_position, why
 from ltjax.run.digest import digests
+from ltjax.run.quiet import quiet
 
 
 class Checkpoints:
@@ -28,6 +29,7 @@ class Checkpoints:
           NotWritten: if their folder cannot be made.
         """
         self._folder = folder / FOLDER
+        quiet()
         with storage.writing(self._folder):
             self._manager = ocp.CheckpointManager(
                 self._folder.absolute(),
@@ -39,7 +41,8 @@ class Checkpoints:
                 ),
             )
         self._saving: tuple[int, Position] | None = None
-        self._durable = self.position()
+        number = newest(folder)
+        self._durable = None if number is None else (number, self.position())
         self._asked = 0
 
     def save(self, number: int, state: PyTree, position: Position) -> None:
@@ -74,14 +77,17 @@ class Checkpoints:
             if self._saving is not None and jax.process_index() == 0:
                 storage.sync_all(self._folder / str(self._saving[0]))
         if self._saving is not None:
-            self._durable = self._saving[1]
+            self._durable = self._saving
         self._saving = None
 
     def kept(self) -> str:
         """What a run that ends now can be resumed from, in words."""
         if self._durable is None:
             return "nothing was saved yet"
-        return f"the state of step {self._durable.step:,} is kept"
+        number, position = self._durable
+        if not (self._folder / str(number)).is_dir():  # deleted, or renamed
+            return "its checkpoints are not there any more"
+        return f"the state of step {position.step:,} is kept"
 
     def position(self) -> Position | None:
         """The position of the newest complete checkpoint, or None if there is none.
