@@ -198,7 +198,7 @@ def usable(path: str | os.PathLike, option: str) -> pathlib.Path:
         found = pathlib.Path(text).expanduser()
         whole = str(found.absolute())
     except (RuntimeError, OSError) as error:  # no such user; no current folder
-        raise refused(str(reason(error) or error)) from None
+        raise refused((reason(error) or str(error)).rstrip(".")) from None
     if any(mark in whole for mark in _PATTERN):
         raise refused(f"{whole} has one of {' '.join(_PATTERN)}, which stand for patterns of paths")
     return found

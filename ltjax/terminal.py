@@ -10,6 +10,10 @@ import sys
 from types import FrameType
 from typing import Any, TextIO
 
+from ltjax.errors import plain
+
+_CURSOR = "\x1b[?25h"  # shows it: a progress bar hides it
+
 
 class Output:
     """A stream that goes on where its end is gone: a closed pipe or terminal, or a full disk.
@@ -46,12 +50,12 @@ class Output:
 
 def show(text: str) -> None:
     """Print text to standard output."""
-    print(text, file=Output(sys.stdout), flush=True)
+    print(plain(text), file=Output(sys.stdout), flush=True)
 
 
 def fail(message: str, code: int = 2) -> int:
     """Print a message to standard error; returns the exit code."""
-    print(f"ltjax: {message}", file=Output(sys.stderr), flush=True)
+    print(plain(f"ltjax: {message}"), file=Output(sys.stderr), flush=True)
     return code
 
 
@@ -75,5 +79,5 @@ class Interrupts:
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         if sys.stdout and sys.stdout.isatty():
-            show("\x1b[?25h")  # a progress bar hides the cursor
+            print(_CURSOR, end="", file=Output(sys.stdout), flush=True)
         os._exit(fail(f"Interrupted. {self.after}", code=130))

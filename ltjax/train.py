@@ -137,11 +137,11 @@ def _train_and_report(settings, splits, recipe, folder, checkpoints, console) ->
 def read(settings: Settings, console: Console) -> datasets.Splits:
     """The data of a run; prepared first if possible."""
 
-    def prepare():
-        datasets.prepare(settings.data, tell=lambda text: say(console, text))
+    def tell(text):
+        say(console, text)
 
-    process_zero_first(prepare)
-    return datasets.load(settings.data)
+    process_zero_first(lambda: datasets.prepare(settings.data, tell))
+    return datasets.load(settings.data, tell)
 
 
 def _train(run: Run, splits: datasets.Splits, saved: Position | None) -> dict:

@@ -88,3 +88,19 @@ def float64():
 def data_dir(tmp_path_factory):
     """A TFDS folder of this session's own."""
     return str(tmp_path_factory.mktemp("tfds"))
+
+
+@pytest.fixture
+def as_a_user():
+    """A function that gives up the rights of root, who may do all, and hands over a folder."""
+
+    def become(folder):
+        if os.geteuid() == 0:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, 65534, 65534)
+            for above in folder.parents[:-2]:  # so that the user gets there
+                above.chmod(above.stat().st_mode | 0o111)
+            os.seteuid(65534)
+
+    yield become
+    os.seteuid(os.getuid())

@@ -36,7 +36,9 @@ DOORS = {
     "ml_collections": ["main"],
     "tensorboardX": ["run.folder"],
     "rich": ["run", "report", "train", "bench", "catalogue", "compare"],
-    "tensorflow_datasets": ["data.builders", "data.sources"],
+    "tensorflow_datasets": ["data.builders", "data.stored", "data.preparing"],
+    "array_record": ["data.stored"],
+    "PIL": ["data.builders", "data.encoded"],
     "tensorflow": [],
 }
 

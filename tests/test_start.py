@@ -1,6 +1,7 @@
 """What a process does before it trains: memory, the compilation cache, the benchmark's command."""
 
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -40,6 +41,59 @@ def test_programs_are_cached_in_the_users_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     folder, *files = done.stdout.split()
     assert folder.startswith(str(tmp_path / "ltjax")) and files
+
+
+def test_a_cache_is_used_only_if_no_one_else_can_write_to_it(tmp_path):
+    def folder():
+        done = run("-c", CACHED, XDG_CACHE_HOME=str(tmp_path))
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.split()[0]
+
+    made = pathlib.Path(folder())
+    assert [made.stat().st_mode & 0o777, made.parent.stat().st_mode & 0o777] == [0o700, 0o700]
+    for one in (made, made.parent):
+        for mode in (0o770, 0o702):
+            one.chmod(mode)
+            assert folder() == "None"
+        one.chmod(0o755)
+        assert folder() == str(made)
+        if os.geteuid() == 0:
+            os.chown(one, 65534, 65534)
+            assert folder() == "None"
+            os.chown(one, 0, 0)
+
+
+def test_a_file_in_place_of_the_cache_is_no_error(tmp_path):
+    (tmp_path / "ltjax").write_text("")
+    done = run("-c", CACHED, XDG_CACHE_HOME=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "None\n", "")
+
+
+DAMAGE = {
+    "cut": lambda content: content[: len(content) // 2],
+    "flipped": lambda content: content[:40] + bytes([content[40] ^ 4]) + content[41:],
+    "emptied": lambda content: b"",
+    "another": lambda content: b"abc" * 100,
+}
+SHOWS = "\nprint(jax.jit(lambda x: x + 1)(1.0))"
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_entry_of_the_cache_is_compiled_again(tmp_path, damage):
+    assert run("-c", CACHED, XDG_CACHE_HOME=str(tmp_path)).returncode == 0
+    entries = list(tmp_path.rglob("*-cache"))
+    for path in entries:
+        path.write_bytes(damage(path.read_bytes()))
+    done = run("-c", CACHED + SHOWS, XDG_CACHE_HOME=str(tmp_path))
+    assert entries and (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "2.0"
+
+
+def test_a_full_disk_under_the_cache_is_no_error(tmp_path):
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+    done = run("-c", limit + CACHED + SHOWS, XDG_CACHE_HOME=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "2.0"
 
 
 def test_a_cache_that_is_set_up_already_is_kept(tmp_path):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ltjax import storage
-from ltjax.errors import UserError
+from ltjax.errors import UserError, plain
 
 CONFIG, DATA, LOG, REPORT = "config.json", "data.json", "log.jsonl", "report.json"
 LOCK = ".lock"
@@ -73,7 +73,19 @@ def load_report(path: pathlib.Path) -> dict[str, Any]:
     if number is None or number != FORMAT or wrong:
         what = f"{wrong or 'format'} is missing or not what it should be"
         raise storage.Damaged(f"{path} is damaged: {what}. {remedy}")
-    return report
+    try:
+        return _plain(report)
+    except RecursionError as error:
+        raise storage.Damaged(f"{path} is damaged: it is nested too deep. {remedy}") from error
+
+
+def _plain(value):
+    """A value of JSON whose texts are of one line and obey no terminal: it may be anybody's."""
+    if isinstance(value, dict):
+        return {plain(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return plain(value).replace("\n", "\\n") if isinstance(value, str) else value
 
 
 def _mismatch(value, shape, path):
