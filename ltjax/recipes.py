@@ -29,6 +29,7 @@ from ltjax.methods.parts.sharing import sharing
 from ltjax.models import NETWORKS
 from ltjax.optim import SCHEDULES
 from ltjax.phases import Phase, draws
+from ltjax.sizes import check_phase
 
 TABLES = {
     "method": METHODS,  # rows are ltjax.methods.Row; of the others, functions
@@ -121,6 +122,8 @@ def recipe_of(settings: Settings, info: DataInfo) -> tuple[Phase, ...]:
       UserError: if the method refuses the settings.
     """
     phases = choose(functions_of("method"), "method", **settings.method)(settings, info)
+    for phase in phases:
+        check_phase(phase, settings, info.image_shape)
     return tuple(sharing(phase, settings.share) for phase in phases)
 
 

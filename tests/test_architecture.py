@@ -14,6 +14,7 @@ FLOORS = [
     ["recipes", "report"],
     ["run", "methods"],
     ["build", "evaluation"],
+    ["sizes"],
     ["phases"],
     ["experts", "mesh"],
     ["learner", "optim", "augmentation", "models"],
