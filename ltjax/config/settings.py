@@ -57,6 +57,12 @@ class Optimizer:
     # On every parameter, biases and batch norm too.
     weight_decay: Annotated[float, at_least(0), at_most(100)] = 2e-4
 
+    def __post_init__(self) -> None:
+        """Refuse what has no effect, as PyTorch does."""
+        if self.nesterov and not self.momentum:
+            why = "it has no effect without momentum"
+            raise FieldError("optimizer.nesterov", True, why, use=False)
+
 
 @dataclasses.dataclass(frozen=True)
 class Share:
@@ -135,6 +141,13 @@ class Settings:
     # These do not change what is learned, so a resumed run may override them.
     log_every_steps: Annotated[int, at_least(1), at_most(1_000_000_000)] = 50
     save_every_epochs: Annotated[float, above(0), at_most(1_000_000)] = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse calls that would pass a step at which the loop logs: it would make none."""
+        steps = self.compute.steps_per_call
+        if steps > self.log_every_steps:
+            why = f"it must be at most log_every_steps, {self.log_every_steps}"
+            raise FieldError("compute.steps_per_call", steps, why)
 
 
 # Fields that a resumed run may change, because they do not change what is learned.

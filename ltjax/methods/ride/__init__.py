@@ -82,6 +82,8 @@ def recipe(
     if routing and num_heads < 2:
         why = "it must be at least 2 with a router, which chooses among heads"
         raise FieldError("num_heads", num_heads, why, use={"routing": False})
+    if num_heads == 1:
+        _refuse_diversity(settings)
     if distill:
         because = "with distill=True has a teacher of whole images"
         refuse_choices(settings, "mixing", because=because)
@@ -199,6 +201,14 @@ def with_teacher(state, previous):
     """Begin with the previous phase's network as the teacher; all else is fresh."""
     memory = {"teacher": previous._replace(memory=())}
     return state._replace(variables=state.variables._replace(memory=memory))
+
+
+def _refuse_diversity(settings):
+    """One head is its own mean, from which nothing drives it apart."""
+    for option in ("diversity", "gamma", "start"):
+        if settings.method.get(option):
+            why = "it has no effect with one head; leave it out"
+            raise FieldError(option, settings.method[option], why)
 
 
 def _second(settings, info, num_epochs):
