@@ -9,6 +9,8 @@ from conftest import ROOT
 # Wings and files of ltjax/; a floor may import what is on floors below it, and a wing itself.
 FLOORS = [
     ["main", "bench"],
+    ["overrides"],
+    ["config_file"],
     ["catalogue", "compare"],
     ["train", "predict"],
     ["recipes", "report"],
@@ -32,8 +34,8 @@ DOORS = {
     "flax": ["models"],
     "orbax": ["run.checkpoint"],
     "PartitionSpec": ["mesh"],
-    "absl": ["main"],
-    "ml_collections": ["main"],
+    "absl": ["main", "overrides"],
+    "ml_collections": ["main", "overrides"],
     "tensorboardX": ["run.folder"],
     "rich": ["run", "report", "train", "bench", "catalogue", "compare"],
     "tensorflow_datasets": ["data.builders", "data.sources"],

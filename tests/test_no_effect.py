@@ -41,7 +41,7 @@ IDLE = [
     ),
     (
         {"loss": {"name": "label_aware_smoothing", "head": 0.1, "shape": "linear"}},
-        "loss.shape is 'linear', but .* head and tail are both 0.1",
+        "loss.shape is 'linear', but .* head and tail are equal",
     ),
     (ride(gamma=0.0, start=0.5), "method.start is 0.5, but .* while gamma is 0.0"),
     (ride(diversity=0.0, gamma=0.5), "method.gamma is 0.5, but .* while diversity is 0.0"),

@@ -79,8 +79,7 @@ def label_aware_smoothing(
     in the authors' code: (1 - epsilon_y) CE + epsilon_y mean_k(-log p_k).
     """
     if head == tail and shape != "concave":
-        why = f"it has no effect where head and tail are both {head}; leave it out"
-        raise FieldError("shape", shape, why)
+        raise FieldError("shape", shape, "it has no effect where head and tail are equal")
     return _over_weights(smoothed(smoothing(class_counts, head, tail, shape)))
 
 
