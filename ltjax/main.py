@@ -13,7 +13,7 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import config_flags
 
-from ltjax import config_file, overrides
+from ltjax import config_file, environment, overrides, processes
 from ltjax.errors import UserError, shown
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -74,26 +74,27 @@ def main(argv: list[str]) -> int:
         return _fail(why)
     if rest:
         return _fail(f"Unexpected argument {rest[0]!r}. See --help.")
-    if _LIST.value:
-        return _list()
-    if config is None:
+    if config is None and not _LIST.value:
         return _fail("No --config was given. Example: --config digits.")
     by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if by_hand.count(None) not in (0, 3):
         return _fail(
             "Give --coordinator, --num_processes and --process_id together, or none of them."
         )
-    if _PRINT_CONFIG.value:
-        return _print(config)
-    from ltjax import runtime
+    only_prints = _LIST.value or _PRINT_CONFIG.value
+    together = (_DISTRIBUTED.value or None not in by_hand) and not only_prints
+    try:
+        environment.check()
+        from ltjax import runtime
 
-    runtime.keep_freed_memory()
-    together = _DISTRIBUTED.value or None not in by_hand
-    if together:
-        try:
-            _join_processes()
-        except (ValueError, RuntimeError) as error:
-            return _fail(f"--distributed or --coordinator: {' '.join(str(error).split())}")
+        runtime.keep_freed_memory()
+        if together:
+            processes.join(*by_hand)
+        environment.check_devices()
+    except UserError as error:
+        return _fail(str(error))
+    if only_prints:
+        return _list() if _LIST.value else _print(config)
     code = _run(config, argv, together)
     if together and code:
         os._exit(code)  # an orderly end would wait for the others, which wait for this process
@@ -164,18 +165,6 @@ def _list() -> int:
     for table in catalogue.tables():
         own_console().print(table, end="\n\n")
     return 0
-
-
-def _join_processes() -> None:
-    import jax
-
-    jax.distributed.initialize(
-        _COORDINATOR.value,
-        _NUM_PROCESSES.value,
-        _PROCESS_ID.value,
-        heartbeat_timeout_seconds=60,  # after which the others notice that a process is gone
-        shutdown_timeout_seconds=30,
-    )
 
 
 def _help() -> str:

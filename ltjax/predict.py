@@ -24,6 +24,7 @@ from ltjax.learner import Method, Prediction, Variables
 from ltjax.run.checkpoint import read_position, read_state
 from ltjax.run.files import CONFIG, DATA
 from ltjax.run.folder import load_json, read_data
+from ltjax.runtime import check_switches
 
 BATCH = 256  # images at a time, at most
 
@@ -98,6 +99,7 @@ def load(workdir: str | pathlib.Path) -> Model:
     Raises:
       UserError: if there is no such run, or it has no checkpoint yet.
     """
+    check_switches()
     folder = pathlib.Path(workdir)
     config = load_json(folder / CONFIG, "Restore it: only this file says how the run was trained.")
     if config is None:

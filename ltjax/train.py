@@ -22,7 +22,7 @@ from ltjax.run.compiled import Compiled
 from ltjax.run.console import own_console, say
 from ltjax.run.files import REPORT, load_report
 from ltjax.run.loop import Evaluation, Loop, Run, number
-from ltjax.runtime import use_cache
+from ltjax.runtime import check_switches, use_cache
 
 
 def run(
@@ -51,6 +51,7 @@ def run(
       Stopped: on Ctrl-C or SIGTERM, after saving (ltjax.run.loop).
       Diverged: if the loss is no longer finite (ltjax.run.loop).
     """
+    check_switches()
     settings = recipes.settings_of(config)
     kernels.target()  # a wrong LTJAX_KERNELS is reported before anything is written
     folder = (

@@ -9,7 +9,7 @@ from conftest import ROOT
 # Wings and files of ltjax/; a floor may import what is on floors below it, and a wing itself.
 FLOORS = [
     ["main", "bench"],
-    ["overrides"],
+    ["overrides", "environment", "processes"],
     ["config_file"],
     ["catalogue", "compare"],
     ["train", "predict"],

@@ -150,6 +150,9 @@ def _facts(report: dict) -> str:
         "convolutions": report["convolutions"],
         "versions": ", ".join(f"{name} {v}" for name, v in report["versions"].items()),
     }
+    if report.get("environment"):  # which may move roundings
+        set_ = report["environment"].items()
+        facts["environment"] = ", ".join(f"{name}={value}" for name, value in set_)
     return "## Facts\n\n" + "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 
