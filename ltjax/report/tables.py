@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 
+from ltjax.report.narrow import Continued
 from ltjax.report.wording import LEGEND, NAMES, named, of_heads, setting
 
 COLUMNS = (
@@ -25,7 +26,7 @@ _CELLS = ("both_right", "average_only", "expert_only", "both_wrong")
 
 def for_console(report: dict) -> Group:
     """The tables of a report, for a rich console."""
-    parts = [part for table in _tables(report) for part in ("", table)]
+    parts = [part for table in _tables(report) for part in ("", Continued(table))]
     return Group(*parts, "", *_sentences(report))
 
 
@@ -61,7 +62,11 @@ def _tables(report: dict) -> Iterable[Table]:
 
 
 def _accuracy_table(split: str, result: dict) -> Table:
-    groups = ", ".join(f"{n} {name}" for name, n in result["classes_per_group"].items())
+    seen = result.get("seen_per_group", {})  # classes that have images in this split
+    groups = ", ".join(
+        f"{n} {name}" + (f" (only {seen[name]} with images)" if seen.get(name, n) < n else "")
+        for name, n in result["classes_per_group"].items()
+    )
     table = _numbers_table(f"{split}: {result['images']:,} images; classes: {groups}")
     experts = result["experts"]
     for i, one in enumerate(experts):
