@@ -36,7 +36,9 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=setuptools.find_packages(include=["ltjax", "ltjax.*"]),
+    # The configs come along, so that `--config digits` works in any folder (ltjax.config_file).
+    packages=[*setuptools.find_packages(include=["ltjax", "ltjax.*"]), "ltjax.configs"],
+    package_dir={"ltjax.configs": "configs"},
     package_data={"ltjax.kernels": ["*.h", "*.cc", "targets/*.cc"]},
     ext_modules=[kernels(target, flags) for target, flags in TARGETS.items()],
     options={"build_ext": {"parallel": len(TARGETS)}},

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 import optax
 
-from ltjax import optim, phases
+from ltjax import optim, phases, sizes
 from ltjax.augmentation.augments import AUGMENTS
 from ltjax.config import requires
 from ltjax.config.choices import choose, choose_with_start, options_of
@@ -31,8 +31,6 @@ from ltjax.losses.reweighting import REWEIGHTINGS
 from ltjax.models import NETWORKS, Network
 from ltjax.models.heads import COSINE_SCALE
 from ltjax.phases import Begin, Phase, fresh, start_from, steps_per_epoch
-
-MOST_STEPS = 20_000_000  # of a phase; the compiled step holds a number for each
 
 # A row of SAMPLERS, or any function like one: (labels i64[N], batch_size, num_steps) -> Draw.
 Sampling = Callable[[np.ndarray, int, int], sampling.Draw]
@@ -165,10 +163,7 @@ def phase(
         rates=rates,
     )
     num_steps = num_steps or max(1, round(settings.num_epochs * per_epoch))
-    if num_steps > MOST_STEPS:
-        most = MOST_STEPS // per_epoch
-        why = f"it must be at most {most:,}, so that a phase has no more than {MOST_STEPS:,} steps"
-        raise FieldError("num_epochs", settings.num_epochs, why)
+    sizes.check_steps(name, num_steps)
     draws = functools.partial(_drawing, batch_size=settings.batch_size, num_steps=num_steps)
     images = around(on_images(method, info, settings, augment))
     return Phase(

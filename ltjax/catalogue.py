@@ -3,9 +3,13 @@
 import inspect
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from ltjax.config.choices import START, options_of
 from ltjax.config.requires import requirements
@@ -13,6 +17,7 @@ from ltjax.data.datasets import DATASETS
 from ltjax.limits import declared
 from ltjax.recipes import DEFERRABLE, TABLES
 
+NARROW = 70  # columns below which a name and its text do not stand side by side
 SOURCE = re.compile(r"[A-Z][\w-]+ (?:et al\.|and [A-Z][\w-]+)[^:;]*?\b(?:19|20)\d\d")
 
 
@@ -60,16 +65,33 @@ def options(row, with_start: bool = False) -> str:
     return f" Options: {', '.join(known)}." if known else ""
 
 
-def tables() -> Iterator[Table]:
+def tables() -> Iterator["Choices"]:
     """One table a field, for the console."""
     found = list(rows())
     for field in dict.fromkeys(field for field, _, _ in found):
+        yield Choices(field, [(name, text) for of, name, text in found if of == field])
+
+
+class Choices(NamedTuple):
+    """The rows of a field: a table, or on a narrow console each name above its text."""
+
+    field: str
+    rows: list[tuple[str, str]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """As wide as the console is."""
+        title = f"config.{self.field}.name"
+        if options.max_width < NARROW:
+            yield Text(title, style="bold")
+            for name, text in self.rows:
+                yield Text(name)
+                yield Padding(Text(text), (0, 0, 0, 2))
+            return
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=False)
-        table.add_column(f"config.{field}.name", no_wrap=True, min_width=28)
+        table.add_column(title, no_wrap=True, min_width=28)
         table.add_column("what it is, and its source")
-        for of, name, text in found:
-            if of == field:
-                table.add_row(name, text)
+        for name, text in self.rows:
+            table.add_row(name, Text(text))
         yield table
 
 

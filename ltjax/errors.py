@@ -1,7 +1,12 @@
 """Exceptions for mistakes that the user can correct; `ltjax.main` prints them as one line."""
 
+import reprlib
 from collections.abc import Container, Mapping
 from typing import Any
+
+_SHORT = reprlib.Repr()  # a list may hold millions of values, or itself
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = 20
+_SHORT.maxlevel = 3
 
 
 class UserError(ValueError):
@@ -9,6 +14,9 @@ class UserError(ValueError):
 
     Any other exception is a bug and keeps its traceback.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class FieldError(UserError):
@@ -65,13 +73,26 @@ def plain(text: str) -> str:
 
 def shown(value: Any) -> str:
     """The repr of a value for a message, in one line of at most 60 characters."""
+    kind, holds_others = (
+        shortened(type(value).__name__),
+        isinstance(value, list | tuple | set | dict),
+    )
     try:
-        return shortened(repr(value))
+        return shortened(_SHORT.repr(value) if holds_others else repr(value))
     except (ValueError, RecursionError):  # too many digits, or too deep, for Python to write
-        return f"a very large {type(value).__name__}"
+        return f"a very large {kind}"
+    except Exception:  # the value's own code, which may raise anything
+        return f"a value of type {kind}"
 
 
 def shortened(text: str) -> str:
     """Text in one line; beyond 60 characters its middle is left out."""
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     return text if len(text) <= 60 else f"{text[:38]}...{text[-19:]}"
+
+
+def printable(text: str) -> str:
+    """Text with an escape, such as \\n, for each character that would not be shown as itself."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -22,6 +22,8 @@ import numpy as np
 
 from ltjax.errors import FieldError
 
+MOST_VALUES = 1000  # of a list in a config; no option has as many
+
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
@@ -82,6 +84,11 @@ def below(limit: float) -> Limit:
 def one_of(*values: Any) -> OneOf:
     """One of these values."""
     return OneOf(values)
+
+
+def at_most_values(limit: int) -> Limit:
+    """A tuple of no more than `limit` values."""
+    return Limit(f"at most {limit} values", lambda value: len(value) <= limit)
 
 
 def only_with(option: str) -> OnlyWith:
@@ -148,8 +155,10 @@ def plain(value: Any, field: str) -> Any:
     """A value without NumPy's scalars, and with tuples for lists.
 
     Raises:
-      FieldError: if lists are nested too deeply for Python.
+      FieldError: if it holds more than any option does, or is nested too deeply for Python.
     """
+    if _holds_too_many(value):
+        raise FieldError(field, value, f"it must hold at most {MOST_VALUES:,} values")
     try:
         return _plain(value)
     except RecursionError:
@@ -157,9 +166,13 @@ def plain(value: Any, field: str) -> Any:
 
 
 def among(name: Any, known: Iterable[str]) -> str:
-    """ "one of a, b (did you mean 'a'?)": the known names, and the closest one."""
+    """ "one of a, b (did you mean 'a'?)": the known names, and the closest one.
+
+    If they are many, as the methods are, --list shows them instead.
+    """
     known = list(known)
-    return f"one of {', '.join(known)}{guess(name, known)}"
+    names = ", ".join(known) if len(known) <= 20 else f"the {len(known)} that --list shows"
+    return f"one of {names}{guess(name, known)}"
 
 
 def guess(name: Any, known: Iterable[str]) -> str:
@@ -173,6 +186,19 @@ def _plain(value):
     if isinstance(value, np.generic):
         return value.item()
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
+def _holds_too_many(value):
+    """Whether the lists of a value, one inside another, hold more than MOST_VALUES in all."""
+    found, left = 0, [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, list | tuple):
+            found += len(one)
+            if found > MOST_VALUES:
+                return True
+            left += one
+    return False
 
 
 def _compared(words, keeps, limit):

@@ -1,9 +1,6 @@
 """The command line: `python -m ltjax.main --config configs/digits.py`."""
 
-import difflib
-import itertools
 import os
-import re
 import shlex
 import signal
 import sys
@@ -15,12 +12,14 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import config_flags
 
-from ltjax.errors import FieldError, UserError
+from ltjax import config_file, environment, overrides, processes
+from ltjax.errors import UserError, shown
 from ltjax.terminal import Interrupts, fail, finish, show
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
-    help_string="Config file, such as configs/digits.py; --config.x.y=v overrides field x.y.",
+    help_string="Config file, such as configs/digits.py, or the name of one that comes with ltjax, "
+    "such as digits; --config.x.y=v overrides field x.y.",
     lock_config=False,
     accept_new_attributes=True,  # ltjax.config.settings checks all fields
 )
@@ -47,8 +46,6 @@ _COORDINATOR = flags.DEFINE_string(
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Used with --coordinator.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Used with --coordinator; from 0.")
 
-_EXAMPLE = "Example: --config configs/digits.py."
-_KINDS = {bool: "True or False", int: "an integer", float: "a number"}
 _OPTIONS = (_CONFIG, _WORKDIR, _COMPARE, _SEEDS, _LIST, _PRINT_CONFIG, _DISTRIBUTED)
 _OPTIONS += (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)
 
@@ -68,43 +65,45 @@ def main(argv: list[str], interrupts: Interrupts | None = None) -> int:
     if {"--help", "-h", "-help"} & set(argv[1:]):
         show(_help())
         return 0
-    path = _config_path(argv)
-    if path is not None and not os.path.isfile(path):
-        return fail(f"--config: no such file {path!r}. {_EXAMPLE}")
-    for word in argv[1:]:
-        name = word.partition("=")[0]
-        if name.startswith(("--config.", "-config.")) and "-" in name.lstrip("-"):
-            meant = f"--{name.lstrip('-').replace('-', '_')}"
-            return fail(f"Unknown option {name}. Names have underscores: did you mean {meant}?")
+    wrong = overrides.misnamed(argv)
+    if wrong:
+        return fail(wrong)
+    path = None
     try:
-        rest = flags.FLAGS(argv)[1:]
-        config = _CONFIG.value
-        if path is not None and not hasattr(config, "keys"):  # raises if the file failed to load
-            return fail(_returns(path, type(config).__name__))
-    except Exception as error:  # config files and overrides may raise anything
-        return fail(_what_failed(error, path))
+        overrides.accept_numpy()
+        located, path = config_file.located(argv)
+        rest = flags.FLAGS(located)[1:]
+        config = _CONFIG.value  # raises if the file failed to load
+        config_file.check(config, path)
+    except UserError as error:
+        return fail(str(error))
+    except (Exception, SystemExit) as error:  # config files and overrides may raise anything
+        names = [flag.name for flag in _OPTIONS]
+        why = config_file.failed(path, error) or overrides.explained(error, path, names)
+        return fail(why)
     if rest:
         return fail(f"Unexpected argument {rest[0]!r}. See --help.")
-    if _LIST.value:
-        return _list()
-    if config is None:
-        return fail(f"No --config was given. {_EXAMPLE}")
+    if config is None and not _LIST.value:
+        return fail("No --config was given. Example: --config digits.")
     by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if by_hand.count(None) not in (0, 3):
         return fail(
             "Give --coordinator, --num_processes and --process_id together, or none of them."
         )
-    if _PRINT_CONFIG.value:
-        return _print(config)
-    from ltjax import runtime
+    only_prints = _LIST.value or _PRINT_CONFIG.value
+    together = (_DISTRIBUTED.value or None not in by_hand) and not only_prints
+    try:
+        environment.check()
+        from ltjax import runtime
 
-    runtime.keep_freed_memory()
-    together = _DISTRIBUTED.value or None not in by_hand
-    if together:
-        try:
-            _join_processes()
-        except (ValueError, RuntimeError) as error:
-            return fail(f"--distributed or --coordinator: {_what_failed(error)}")
+        runtime.keep_freed_memory()
+        if together:
+            processes.join(*by_hand)
+        environment.check_devices()
+    except UserError as error:
+        return fail(str(error))
+    if only_prints:
+        return _list() if _LIST.value else _print(config)
     code = _run(config, argv, together, interrupts)
     if together and code:
         os._exit(code)  # an orderly end would wait for the others, which wait for this process
@@ -156,10 +155,10 @@ def _print(config) -> int:
     from ml_collections import ConfigDict
 
     from ltjax.config.settings import as_dict
-    from ltjax.recipes import settings_of
+    from ltjax.recipes import checked
 
     try:
-        show(str(ConfigDict(as_dict(settings_of(config)))))
+        show(str(ConfigDict(as_dict(checked(config)))))
     except UserError as error:
         return fail(str(error))
     return 0
@@ -168,10 +167,9 @@ def _print(config) -> int:
 def _seeds(config) -> list[int]:
     if _SEEDS.value is None:
         return [config.get("seed", 0)]
-    if not all(seed.isdecimal() for seed in _SEEDS.value):
-        raise UserError(
-            f"--seeds is {','.join(_SEEDS.value)!r}; it must be integers, such as 0,1,2."
-        )
+    if not all(seed.isdecimal() and len(seed) <= 10 for seed in _SEEDS.value):
+        given = shown(",".join(_SEEDS.value))
+        raise UserError(f"--seeds is {given}; it must be integers below 2^32, such as 0,1,2.")
     return [int(seed) for seed in _SEEDS.value]
 
 
@@ -182,18 +180,6 @@ def _list() -> int:
     for table in catalogue.tables():
         own_console().print(table, end="\n\n")
     return 0
-
-
-def _join_processes() -> None:
-    import jax
-
-    jax.distributed.initialize(
-        _COORDINATOR.value,
-        _NUM_PROCESSES.value,
-        _PROCESS_ID.value,
-        heartbeat_timeout_seconds=60,  # after which the others notice that a process is gone
-        shutdown_timeout_seconds=30,
-    )
 
 
 def _help() -> str:
@@ -216,85 +202,10 @@ def _help() -> str:
     )
 
 
-def _config_path(argv: list[str]) -> str | None:
-    """The file that is given as --config F or --config=F, without an argument after a colon."""
-    for word, following in itertools.pairwise([*argv, ""]):
-        name, equals, value = word.partition("=")
-        if name in ("--config", "-config"):
-            return (value if equals else following).partition(":")[0]
-    return None
-
-
-def _what_failed(error: Exception, path: str | None = None) -> str:
-    """One line for an error from the config file `path` or from an option."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    lines = lines or [type(error).__name__]
-    if isinstance(error, flags.UnrecognizedFlagError):
-        return _unknown_option(error.flagname)
-    if isinstance(error, AttributeError) and "attribute 'get_config'" in lines[0]:
-        return f"--config: {path!r} has no function get_config(). See configs/digits.py."
-    if "config file" in lines[0]:  # a traceback, which ends with the error of the file
-        return f"--config: {path!r} failed to load: {lines[-1]}"
-    if isinstance(error, SyntaxError | OSError) or _raised_in(path, error):
-        cause = lines[0].rpartition("failure to load:")[2].strip()
-        return f"--config: {path!r} failed to load: {cause}"
-    lookup = re.search(r"<class '(\w+)'>\S* does not exist .* lookup: ([\w.]*\w)", lines[0])
-    if lookup:
-        parent = lookup[2].rpartition(".")[0]
-        if not parent:
-            return _returns(path, lookup[1])
-        return (
-            f"Unknown config field config.{lookup[2]}: config.{parent} is a value, not a group of "
-            f"fields. See --help."
-        )
-    if isinstance(error, KeyError):
-        name, *hint = str(error.args[0]).splitlines()  # 'name', in quotes; did you mean ...?
-        hint = hint[0] if hint else "Check its spelling, or add it to the file."
-        return f"The config file has no group of fields {name}. {hint}"
-    if "as a ConfigDict" in lines[0]:
-        return (
-            "A group of config fields cannot be set to a value. To choose by name, set its name, "
-            "as in --config.method.name=joint."
-        )
-    wrong = re.match(r"flag --config\.(\S+?)=(.*?): ", lines[0])
-    kind = wrong and _KINDS.get(type(dict(_all_fields()).get(wrong[1])))
-    return str(FieldError(wrong[1], wrong[2], f"it must be {kind}")) if kind else lines[0]
-
-
-def _raised_in(path: str | None, error: Exception) -> bool:
-    """Whether code of the config file raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return path is not None and any(
-        os.path.realpath(frame.filename) == os.path.realpath(path) for frame in frames
-    )
-
-
-def _returns(path: str | None, kind: str) -> str:
-    what = "nothing" if kind == "NoneType" else f"a value of type {kind}"
-    return (
-        f"--config: get_config() in {path!r} returned {what}; it must return an "
-        f"ml_collections.ConfigDict."
-    )
-
-
 def _all_fields() -> Iterator[tuple[str, Any]]:
     from ltjax.config.settings import all_fields
 
     return all_fields()
-
-
-def _unknown_option(name: str) -> str:
-    """With a guess at what was meant: an option, or a field of the config."""
-    if name.startswith("config."):
-        return f"--{name} overrides a field, but no --config was given. {_EXAMPLE}"
-    known = {}
-    for path, _ in _all_fields():
-        group, _, field = path.rpartition(".")
-        known.setdefault(group if field == "name" else field, f"config.{path}")
-    known |= {flag.name: flag.name for flag in _OPTIONS}
-    close = difflib.get_close_matches(name, known, n=1)
-    guess = f" (did you mean --{known[close[0]]}?)" if close else ""
-    return f"Unknown option --{name}{guess}. See --help."
 
 
 if __name__ == "__main__":

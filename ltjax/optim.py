@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from ltjax.errors import FieldError
-from ltjax.limits import above, at_least, at_most
+from ltjax.limits import above, at_least, at_most, at_most_values, below, only_with
 
 Schedule = Callable[..., object]  # step i32[] -> learning rate f32[]
 Rate = Annotated[float, above(0), at_most(1e30)]
@@ -69,9 +69,9 @@ def step(
     *,
     lr: Rate,
     warmup_epochs: Epochs = 0,
-    warmup_from: Annotated[float, at_least(0), at_most(1)] = 0.0,
-    drop_at: tuple = (0.8, 0.9),
-    drop_by: Annotated[float, above(0), at_most(1)] = 0.01,
+    warmup_from: Annotated[float, at_least(0), at_most(1), only_with("warmup_epochs")] = 0.0,
+    drop_at: Annotated[tuple, at_most_values(100)] = (0.8, 0.9),
+    drop_by: Annotated[float, above(0), below(1), only_with("drop_at")] = 0.01,
 ) -> Schedule:
     """Warm up linearly, hold, and multiply by `drop_by` at each of some fractions of training.
 
@@ -86,7 +86,7 @@ def step(
       warmup_from: share of lr that the warm-up starts from, as if in an epoch 0; 1/3 in the code of
         Bag of Tricks (Zhang et al., AAAI 2021).
       drop_at: increasing fractions of num_epochs, each in (0, 1).
-      drop_by: factor at each drop, in (0, 1].
+      drop_by: factor at each drop, in (0, 1).
     """
     fractions = all(_is_number(at) and 0 < at < 1 for at in drop_at)
     if not fractions or any(early >= late for early, late in itertools.pairwise(drop_at)):

@@ -24,6 +24,7 @@ from ltjax.learner import Method, Prediction, Variables
 from ltjax.run.checkpoint import read_position, read_state
 from ltjax.run.files import CONFIG, DATA
 from ltjax.run.folder import read_data
+from ltjax.runtime import check_switches
 
 BATCH = 256  # images at a time, at most
 
@@ -98,6 +99,7 @@ def load(workdir: str | pathlib.Path) -> Model:
     Raises:
       UserError: if there is no such run, or it has no checkpoint yet.
     """
+    check_switches()
     folder = storage.usable(workdir, "workdir")
     remedy = "Restore it: only this file says how the run was trained."
     config = storage.read_json(folder / CONFIG, remedy)

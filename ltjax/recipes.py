@@ -1,5 +1,6 @@
 """A config's settings and phases: checks names, and fills in the fields that its method sets."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ from ltjax.methods.parts.sharing import sharing
 from ltjax.models import NETWORKS
 from ltjax.optim import SCHEDULES
 from ltjax.phases import Phase, draws
+from ltjax.sizes import check_phase
 
 TABLES = {
     "method": METHODS,  # rows are ltjax.methods.Row; of the others, functions
@@ -121,7 +123,38 @@ def recipe_of(settings: Settings, info: DataInfo) -> tuple[Phase, ...]:
       UserError: if the method refuses the settings.
     """
     phases = choose(functions_of("method"), "method", **settings.method)(settings, info)
+    for phase in phases:
+        check_phase(phase, settings, info.image_shape)
     return tuple(sharing(phase, settings.share) for phase in phases)
+
+
+def checked(config: Mapping[str, Any]) -> Settings:
+    """The settings of a config, checked as far as can be without its data.
+
+    Its recipe is made for data of no config: so many small classes, and so few steps, that nothing
+    can be wrong with these.
+
+    Raises:
+      UserError: as `settings_of`, or if the method refuses the settings.
+    """
+    settings = settings_of(config)
+    num_classes = 10_000
+    size = -(-settings.batch_size // num_classes)
+    info = DataInfo(
+        name=settings.data.name,
+        class_names=tuple(map(str, range(num_classes))),
+        class_counts=np.full(num_classes, size),
+        image_shape=(32, 32, 3),
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        pad=0,
+        flip=False,
+        num_validation=num_classes if settings.data.validation else 0,
+        num_test=num_classes,
+    )
+    unchanged = dataclasses.replace(settings, augment={"name": "none"})  # needs the images' size
+    choose(functions_of("method"), "method", **settings.method)(unchanged, info)
+    return settings
 
 
 def check_devices(recipe: tuple[Phase, ...], settings: Settings, info: DataInfo) -> None:

@@ -6,6 +6,7 @@ of the time (benchmarks/README.md).
 """
 
 import ctypes
+import enum
 import hashlib
 import os
 import pathlib
@@ -17,8 +18,33 @@ import warnings
 
 import jax
 
+from ltjax.errors import UserError, shown
+
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+# Switches of JAX on which results depend, and the values that leave them as they are, the default
+# first. Matrix products may be made more exact than a machine's default, not less.
+SWITCHES = {
+    "jax_enable_x64": (False,),
+    "jax_explicit_x64_dtypes": ("warn", "error"),
+    "jax_numpy_dtype_promotion": ("standard",),
+    "jax_numpy_rank_promotion": ("allow", "warn"),
+    "jax_default_matmul_precision": (None, "default", "highest", "float32"),
+    "jax_default_prng_impl": ("threefry2x32",),
+    "jax_threefry_partitionable": (True,),
+    "jax_random_seed_offset": (0,),
+    "jax_high_dynamic_range_gumbel": (False,),
+    "jax_softmax_custom_jvp": (False,),
+    "jax_disable_jit": (False,),
+    "jax_no_tracing": (False,),
+    "jax_no_execution": (False,),
+    "jax_transfer_guard": (None, "allow", "log"),
+    "jax_transfer_guard_host_to_device": (None, "allow", "log"),
+    "jax_transfer_guard_device_to_host": (None, "allow", "log"),
+    "jax_transfer_guard_device_to_device": (None, "allow", "log"),
+}
+ROUNDINGS = ("XLA_FLAGS", "LTJAX_KERNELS", "NVIDIA_TF32_OVERRIDE", "JAX_DEFAULT_MATMUL_PRECISION")
 
 
 def keep_freed_memory() -> bool:
@@ -38,6 +64,33 @@ def keep_freed_memory() -> bool:
         return False
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_ARENA_MAX: 1}
     return all(mallopt(name, value) == 1 for name, value in settings.items())
+
+
+def check_switches() -> None:
+    """Refuse switches of JAX, in the environment or set by the program, that change results.
+
+    A config means the same numbers everywhere, to rounding; so it does not say which kind of random
+    numbers, types or precision they are of. What only checks, or shows more, is allowed.
+
+    Raises:
+      UserError: naming the switch and what to do.
+    """
+    for name, allowed in SWITCHES.items():
+        value = getattr(jax.config, name, allowed[0])  # missing in another version of JAX
+        value = value.name.lower() if isinstance(value, enum.Enum) else value
+        if value not in allowed:
+            given, variable = shown(value), name.upper()
+            what = f"it must be {' or '.join(map(repr, allowed))}, because results depend on it"
+            if variable in os.environ:
+                given = shown(os.environ[variable])
+                raise UserError(f"{variable} is {given} in the environment; {what}. Unset it.")
+            undo = f"jax.config.update({name!r}, {allowed[0]!r})"
+            raise UserError(f"jax.config.{name} is {given}; {what}. Call {undo}.")
+
+
+def environment() -> dict[str, str]:
+    """{variable: value} of the environment's variables that may move the roundings of results."""
+    return {name: os.environ[name] for name in ROUNDINGS if os.environ.get(name)}
 
 
 def peak_bytes() -> dict[str, int | None]:

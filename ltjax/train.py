@@ -26,7 +26,7 @@ from ltjax.run.divergence import NotFinite
 from ltjax.run.files import REPORT, load_report
 from ltjax.run.loop import Evaluation, Loop, Run, number
 from ltjax.run.saving import Checkpoints
-from ltjax.runtime import use_cache
+from ltjax.runtime import check_switches, use_cache
 
 
 def run(
@@ -56,6 +56,7 @@ def run(
       NotFinite: if the loss, the state or an output is no longer finite (ltjax.run.divergence).
       NotWritten: if the system refuses to store something (ltjax.storage); a UserError.
     """
+    check_switches()
     settings = recipes.settings_of(config)
     kernels.target()  # a wrong LTJAX_KERNELS is reported before anything is written
     default = run_folder.default(as_dict(settings), settings.method["name"])

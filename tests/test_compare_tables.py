@@ -165,3 +165,19 @@ def test_the_command_does_without_jax():
     code = "import sys, ltjax.compare.__main__; print({'jax', 'flax'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "set()\n", done.stderr
+
+
+@pytest.mark.parametrize("width", [60, 40, 30])
+def test_a_narrow_table_has_whole_numbers_and_says_what_it_leaves_out(width):
+    test = {name: [1.0, 0.9] for name in COLUMNS}
+    text = shown([row(max(METHODS, key=len)) | {"test": test}], width)
+    assert max(map(len, text.splitlines())) <= width and "…" not in text
+    assert "95.00 ± 7.07" in text
+    said = " ".join(text.split())
+    assert "Left out for want of width: " in said
+    for title in ("few", "min"):
+        assert (f"{title}," in said or f"{title}." in said) == (title not in text.splitlines()[0])
+
+
+def test_a_wide_table_leaves_nothing_out():
+    assert "Left out" not in shown([row("classifier")], width=200)

@@ -113,7 +113,7 @@ def test_all_messages_have_one_grammar():
 
 def test_a_long_value_is_shortened():
     assert shown("x" * 100_000) == "'" + 37 * "x" + "..." + 18 * "x" + "'"
-    assert len(shown([1.5] * 1000)) == 60 and shown(0.1) == "0.1"
+    assert len(shown([1.5] * 1000)) <= 60 and shown(0.1) == "0.1"
 
 
 def row(
@@ -248,7 +248,5 @@ def test_a_number_of_numpy_is_as_good_as_pythons(field, value, result):
 
 def test_more_steps_than_can_be_counted_are_refused():
     settings = dataclasses.replace(toy.settings(network={"name": "tiny"}), num_epochs=1e9)
-    with pytest.raises(
-        FieldError, match=r"config\.num_epochs is 1000000000\.0; .* at most 4,000,000,"
-    ):
+    with pytest.raises(UserError, match=r"would have 5,000,000,000 .* Lower config\.num_epochs"):
         METHODS["classifier"].recipe(settings, toy.info())

@@ -151,3 +151,44 @@ def test_the_title_says_what_is_shared_and_what_was_adapted():
     assert "3 experts of the same initialisation and order" in shared
     adapting = toy.phase(num_experts=3)._replace(source="test")
     assert "adapted to the test images (without their labels)" in title((adapting,))
+
+
+def numbers(text):
+    """All numbers of a text, in order of their size."""
+    return sorted(re.findall(r"[-+]?\d[\d,]*(?:\.\d+)?", text))
+
+
+@pytest.mark.parametrize("width", [60, 40, 30, 25])
+def test_numbers_are_whole_on_a_narrow_console(width):
+    found = described()
+    found["splits"]["test"] |= {"images": 123_456_789, "heads": result()["experts"] * 2}
+    narrow, wide = shown(found, width), shown(found)
+    assert max(map(len, narrow.splitlines())) <= width and "…" not in narrow
+    without_names = [re.sub(r"(expert|head) \d", "", text) for text in (narrow, wide)]
+    assert numbers(without_names[0]) == numbers(without_names[1])
+    for word in ("top-5", "Brier", "gain", "wrong"):
+        assert word in narrow
+
+
+def test_a_group_says_how_many_of_its_classes_have_images():
+    images = np.array([50, 50, 50, 50, 0, 0])
+    of = {"few": np.array([0, 0, 0, 1, 1, 1], bool), "many": np.array([1, 1, 1, 0, 0, 0], bool)}
+    found = described()
+    found["splits"]["test"] |= {
+        "classes_per_group": {name: int(group.sum()) for name, group in of.items()},
+        "seen_per_group": {name: int((group & (images > 0)).sum()) for name, group in of.items()},
+    }
+    assert "classes: 3 few (only 1 with images), 3 many" in shown(found)
+    assert result()["seen_per_group"] == {"many": 2, "medium": 4, "few": 0}
+
+
+def test_the_report_says_what_in_the_environment_may_move_roundings(monkeypatch):
+    monkeypatch.setenv("LTJAX_KERNELS", "none")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_something=1")
+    found = described()
+    assert found["environment"]["LTJAX_KERNELS"] == "none"
+    page = tables.markdown(found)
+    assert "- environment: XLA_FLAGS=--xla_something=1, LTJAX_KERNELS=none" in page
+    assert "- environment" not in tables.markdown(found | {"environment": {}})
+    del found["environment"]  # a report of before
+    assert "- environment" not in tables.markdown(found)

@@ -27,6 +27,9 @@ from ltjax.limits import above, at_least, at_most
 
 Augment = Callable[[jax.Array, jax.Array], jax.Array]  # (key[B], u8[B, H, W, channels]) -> u8[same]
 Shape = tuple[int, int, int]  # H, W, channels
+# Of a square of pixels; each image's size is a limit, too.
+Side = Annotated[int, at_least(1), at_most(10_000)]
+SideOrNone = Annotated[int, at_least(0), at_most(10_000)]  # 0: no square
 
 
 def unchanged(info: DataInfo, shape: Shape) -> Augment:
@@ -41,14 +44,12 @@ def standard(info: DataInfo, shape: Shape) -> Augment:
     return lambda keys, image: pad_crop_flip(keys, image, info.pad, info.flip)
 
 
-def with_cutout(info: DataInfo, shape: Shape, *, size: Annotated[int, at_least(1)]) -> Augment:
+def with_cutout(info: DataInfo, shape: Shape, *, size: Side) -> Augment:
     """`pad_crop_flip`, then a black square of `size` pixels. DeVries and Taylor, 2017."""
     return _in_turn(standard(info, shape), _hole(size, shape, "size"))
 
 
-def with_autoaugment(
-    info: DataInfo, shape: Shape, *, cutout: Annotated[int, at_least(0)] = 0
-) -> Augment:
+def with_autoaugment(info: DataInfo, shape: Shape, *, cutout: SideOrNone = 0) -> Augment:
     """`pad_crop_flip`, AutoAugment's policy for CIFAR-10, Cutout of that size unless it is 0.
 
     Cubuk et al., CVPR 2019. With cutout 16 this is the augmentation of Balanced Softmax (Ren et
@@ -64,7 +65,7 @@ def with_randaugment(
     *,
     num_ops: Annotated[int, at_least(1), at_most(100)] = 2,
     magnitude: Annotated[float, at_least(0), at_most(10)] = 9.0,
-    cutout: Annotated[int, at_least(0)] = 0,
+    cutout: SideOrNone = 0,
 ) -> Augment:
     """`pad_crop_flip`, then RandAugment, then Cutout of that size unless it is 0.
 

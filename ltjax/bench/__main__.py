@@ -119,6 +119,7 @@ def _settings(args, num_experts):
                 "dtype": args.dtype,
                 "steps_per_call": args.steps_per_call,
             },
+            "log_every_steps": max(1, args.steps_per_call),
             "num_experts": num_experts,
             "batch_size": args.batch_size,
         }

@@ -13,7 +13,7 @@ from ltjax.compare.variants import entered, folder_name, of_folder, parse
 from ltjax.config.settings import as_dict, differences
 from ltjax.data.datasets import Splits
 from ltjax.data.info import DataInfo
-from ltjax.errors import UserError
+from ltjax.errors import UserError, shown
 from ltjax.limits import among
 from ltjax.mesh import process_zero_first
 from ltjax.methods import METHODS
@@ -58,21 +58,21 @@ def compare(
     """
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise UserError(
-            f"--seeds is {list(seeds)}; it must be one or more different integers from 0 on, such "
-            f"as --seeds=0,1,2."
+            f"--seeds is {shown(list(seeds))}; it must be one or more different integers "
+            f"from 0 on, such as --seeds=0,1,2."
         )
     if not all(methods) or not methods:
         raise UserError(
             "--compare names no method. Example: --compare=classifier,ride or --compare=all."
         )
     if len(set(methods)) < len(methods):
-        raise UserError(f"--compare is {','.join(methods)}; it must name each method once.")
+        raise UserError(f"--compare is {shown(','.join(methods))}; it must name each method once.")
     console = own_console()
     for name in methods if list(methods) != ["all"] else ():
         method = parse(name).method
         if method not in METHODS:
             known = among(method, sorted(METHODS))
-            raise UserError(f"--compare is {method!r}; it must be all, or each {known}.")
+            raise UserError(f"--compare is {shown(method)}; it must be all, or each {known}.")
     settings = [settings_of(entered(config, "classifier", seed)) for seed in seeds]
     splits = splits or read(settings[0], console)  # for all the same
     methods = that_can_run(config, methods, splits.info, console)

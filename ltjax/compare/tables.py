@@ -23,15 +23,26 @@ def table(rows: Sequence[dict], width: int | None = None) -> Table:
 
     Args:
       rows: from ltjax.compare.rows.rows.
-      width: of the console. A narrow one goes without some columns; published numbers are there
-        where no other column and no name suffers. None is a page, which has all columns.
+      width: of the console. A narrow one goes without some columns, which a line below names;
+        published numbers are there where no other column and no name suffers. None is a page,
+        which has all columns.
     """
     rows = sorted(rows, key=lambda row: -statistics.mean(row["test"]["accuracy"]))
-    columns = _columns(rows)
+    columns, left_out = _columns(rows), []
     if width is not None:
         del columns["parameters"]
+        every = [title for title in columns if title != "published"]
         columns = _fitting(columns, max((len(row["method"]) for row in rows), default=0), width)
-    out = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=0)
+        left_out = [title for title in every if title not in columns]
+    caption = f"Left out for want of width: {', '.join(left_out)}." if left_out else None
+    out = Table(
+        caption=caption,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        padding=0,
+    )
     out.add_column("method", no_wrap=width is None, overflow="fold")
     for title in columns:
         out.add_column(title, justify="right", no_wrap=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ltjax.config.settings import METHOD_GROUPS
-from ltjax.errors import UserError
+from ltjax.errors import UserError, shown
 
 
 class Variant(NamedTuple):
@@ -28,16 +28,17 @@ def parse(name: str) -> Variant:
       UserError: for a name of another form, or a group in which variants cannot differ. The method
         and its options are checked when a run is made from them.
     """
+    if "/" in name or len(name.encode(errors="replace")) > 200 or not name.isprintable():
+        raise UserError(
+            f"--compare is {shown(name)}, but it names a folder: it must have at most 200 "
+            f"printable characters and no slash."
+        )
     text, colon, number = name.partition(":")
     method, *changes = re.split(r"\+(?=[A-Za-z_])", text)  # not at that of 1e+3
-    if colon and (not number.isdecimal() or int(number) < 1):
+    if colon and not 1 <= (int(number) if number.isdecimal() else 0) <= 1000:
         raise UserError(
-            f"--compare is {name!r}; a number of experts must follow the colon, as in {method}:3."
-        )
-    if "/" in name or len(name.encode()) > 200:
-        raise UserError(
-            f"--compare is {name!r}, but it names a folder: it must have at most 200 "
-            f"characters and no slash."
+            f"--compare is {name!r}; a number of experts, 1 to 1,000, must follow the colon, as in "
+            f"{method}:3."
         )
     if re.search(r"-x\d+$", text):  # the folder's name would be that of another number of experts
         raise UserError(

@@ -12,12 +12,16 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from ltjax.errors import FieldError, UserError, shortened, shown
-from ltjax.limits import above, at_least, at_most, below, conform, guess, one_of, plain
+from ltjax.limits import Limit, above, at_least, at_most, below, conform, guess, one_of, plain
 
 CONVOLUTIONS = ("winograd", "direct", "plain", "blocks")
 DTYPES = ("float32", "bfloat16")
 Seed = Annotated[int, at_least(0), below(2**32)]
 Images = Annotated[int, at_least(1), at_most(1_000_000)]  # of a batch
+PATH = Limit(
+    "a path of 1 to 1,000 printable characters",
+    lambda value: 1 <= len(value) <= 1000 and value.isprintable(),
+)
 METHOD_GROUPS = ("method", "loss", "reweight", "sampler", "mixing")  # in which methods differ
 
 
@@ -33,10 +37,11 @@ class Data:
     name: str = "digits"  # a row of ltjax.data.datasets.DATASETS
     # How class sizes fall from head to tail.
     imbalance: Annotated[str, one_of("exp", "step")] = "exp"
-    imbalance_factor: Annotated[float, at_least(1)] = 1.0  # largest class / smallest; 1: balanced
+    # Largest class / smallest; 1: balanced.
+    imbalance_factor: Annotated[float, at_least(1), at_most(1_000_000)] = 1.0
     seed: Seed = 0  # which images of a class stay
     validation: Annotated[float, at_least(0), below(1)] = 0.0  # share of training images held out
-    dir: str | None = None  # where TFDS keeps data sets; None: TFDS's own default
+    dir: Annotated[str | None, PATH] = None  # where TFDS keeps data sets; None: TFDS's own default
     download: bool = False  # may TFDS download what is not prepared?
     # Where images are while training: "resident" on the devices, "streaming" from the host, or
     # "auto" by their size (ltjax.data.feeds). Batches are the same.
@@ -51,6 +56,12 @@ class Optimizer:
     nesterov: bool = True
     # On every parameter, biases and batch norm too.
     weight_decay: Annotated[float, at_least(0), at_most(100)] = 2e-4
+
+    def __post_init__(self) -> None:
+        """Refuse what has no effect, as PyTorch does."""
+        if self.nesterov and not self.momentum:
+            why = "it has no effect without momentum"
+            raise FieldError("optimizer.nesterov", True, why, use=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +82,7 @@ class Mesh:
     """How experts and images are spread over devices."""
 
     # Devices along the expert axis; 0: gcd(experts, devices).
-    expert: Annotated[int, at_least(0)] = 0
+    expert: Annotated[int, at_least(0), at_most(1000)] = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +141,13 @@ class Settings:
     # These do not change what is learned, so a resumed run may override them.
     log_every_steps: Annotated[int, at_least(1), at_most(1_000_000_000)] = 50
     save_every_epochs: Annotated[float, above(0), at_most(1_000_000)] = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse calls that would pass a step at which the loop logs: it would make none."""
+        steps = self.compute.steps_per_call
+        if steps > self.log_every_steps:
+            why = f"it must be at most log_every_steps, {self.log_every_steps}"
+            raise FieldError("compute.steps_per_call", steps, why)
 
 
 # Fields that a resumed run may change, because they do not change what is learned.
@@ -224,11 +242,11 @@ def _value(value: Any, hint: Any, path: str, field: dataclasses.Field) -> Any:
     return conform(value, hint, path)
 
 
-def plain_dict(config: Any) -> Any:
-    """A config as plain dicts, groups and all."""
-    if hasattr(config, "to_dict"):
-        return config.to_dict()
-    return {k: plain_dict(v) for k, v in config.items()} if isinstance(config, Mapping) else config
+def plain_dict(config: Any, levels: int = 2) -> Any:
+    """A config as plain dicts: itself and its groups, which hold no further groups."""
+    if not levels or not (isinstance(config, Mapping) or hasattr(config, "to_dict")):
+        return config
+    return {name: plain_dict(value, levels - 1) for name, value in config.items()}
 
 
 def _plain(value: Any) -> Any:

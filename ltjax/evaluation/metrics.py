@@ -103,8 +103,9 @@ def summary(
     Returns:
       A dict of plain Python numbers (fractions, not percent; NLL in nats), None where a group has
       no class: 'average' and 'other_average' (the one that `combine` is not), 'experts', 'first_k',
-      'against_average', 'disagreement', 'classes_per_group', 'images'; of networks with several
-      heads, 'heads' and 'heads_mean' (see `predictors`).
+      'against_average', 'disagreement', 'classes_per_group', 'seen_per_group' (those of them that
+      have images here, over which the group's accuracy is a mean), 'images'; of networks with
+      several heads, 'heads' and 'heads_mean' (see `predictors`).
     """
     images = totals["images"]
     numbers = {
@@ -118,6 +119,9 @@ def summary(
     return {
         "images": int(images.sum()),
         "classes_per_group": {name: int(group.sum()) for name, group in class_groups.items()},
+        "seen_per_group": {
+            name: int((group & (images > 0)).sum()) for name, group in class_groups.items()
+        },
         "combine": combine,
         "average": averages[combine],
         "other_average": averages[other],

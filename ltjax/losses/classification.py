@@ -17,7 +17,8 @@ import numpy as np
 from jax.nn import log_softmax, softplus
 
 from ltjax.config.requires import requires_head
-from ltjax.limits import above, at_least, at_most, below, one_of
+from ltjax.errors import FieldError
+from ltjax.limits import above, at_least, at_most, below, one_of, only_with
 
 NotNegative = Annotated[float, at_least(0), at_most(100)]
 Loss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -77,6 +78,8 @@ def label_aware_smoothing(
     head + (head - tail) sin(3 pi / 2 + pi r / 2) if "convex". The mean over classes is inside, as
     in the authors' code: (1 - epsilon_y) CE + epsilon_y mean_k(-log p_k).
     """
+    if head == tail and shape != "concave":
+        raise FieldError("shape", shape, "it has no effect where head and tail are equal")
     return _over_weights(smoothed(smoothing(class_counts, head, tail, shape)))
 
 
@@ -224,7 +227,7 @@ def cdt_temperature(class_counts: np.ndarray, gamma: float) -> np.ndarray:
 def equalization(
     class_counts: np.ndarray,
     *,
-    below: Annotated[float, above(0), at_most(1)] = 0.005,
+    below: Annotated[float, above(0), at_most(1), only_with("gamma")] = 0.005,
     gamma: Annotated[float, at_least(0), at_most(1)] = 0.9,
 ) -> Loss:
     """Softmax equalization: tail classes are left out of most other examples' softmax.

@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from ltjax.axes import DATA
-from ltjax.limits import above, at_least, at_most
+from ltjax.limits import above, at_least, at_most, only_with
 from ltjax.losses.objective import Objective
 
 
@@ -64,9 +64,9 @@ def remix(
     class_counts: np.ndarray,
     *,
     alpha: Annotated[float, above(0), at_most(1_000_000)] = 1.0,
-    kappa: Annotated[float, at_least(1), at_most(1_000_000)] = 3.0,
+    kappa: Annotated[float, at_least(1), at_most(1_000_000), only_with("tau")] = 3.0,
     tau: Annotated[float, at_least(0), at_most(1)] = 0.5,
-    per_sample: bool = True,
+    per_sample: Annotated[bool, only_with("tau")] = True,
 ) -> Mixing:
     """Mixup whose label leans to the smaller class.
 

@@ -44,7 +44,7 @@ def recipe(
     extra_share: Annotated[float, above(0), at_most(100)] = 0.2,
     lr: Annotated[float, above(0), at_most(1_000_000)] = 5e-4,
     weight_decay: Annotated[float, at_least(0), at_most(100)] = 0.0,
-    num_fused: Annotated[int, at_least(1)] = 3,
+    num_fused: Annotated[int, at_least(1), at_most(1000)] = 3,
     head_share: Annotated[float, above(0), below(1)] = 0.9,
     specific_above: Annotated[float, at_least(0), below(1)] = 0.8,
     generic_below: Annotated[float, above(0), at_most(1)] = 0.2,

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jax.nn import log_softmax, softmax
 
-from ltjax import build, phases
+from ltjax import build, phases, sizes
 from ltjax.config.requires import requires_defaults
 from ltjax.errors import FieldError
 from ltjax.experts import best_over
@@ -27,7 +27,7 @@ def recipe(
     info,
     *,
     num_heads: Annotated[int, at_least(2), at_most(64)] = 3,
-    num_hard: Annotated[int, at_least(0)] = 0,
+    num_hard: Annotated[int, at_least(0), at_most(1_000_000)] = 0,
     factor: Annotated[float, at_least(0), at_most(100)] = 0.6,
     factor_hard: Annotated[float, at_least(0), at_most(100)] = 0.6,
 ) -> tuple[phases.Phase, ...]:
@@ -48,6 +48,7 @@ def recipe(
     if num_hard > info.num_classes:
         why = f"it must be at most {info.num_classes}, the number of classes"
         raise FieldError("num_hard", num_hard, why)
+    sizes.check_heads(settings, num_heads)
     networks = several(build.network(settings, info), num_heads, best_over(settings.compute))
     loss = nested(info.class_counts, num_hard, factor, factor_hard)
     method = through(networks, loss, settings, info)

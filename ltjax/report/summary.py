@@ -72,6 +72,7 @@ def describe(
         },
         "device": runtime.device(),
         "convolutions": described(settings.compute),
+        "environment": runtime.environment(),
         "versions": {
             "ltjax": __version__,
             "python": platform.python_version(),

@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from ltjax.errors import plain
+from ltjax.report.narrow import Continued
 from ltjax.report.wording import LEGEND, NAMES, named, of_heads, setting
 
 COLUMNS = (
@@ -26,7 +27,7 @@ _CELLS = ("both_right", "average_only", "expert_only", "both_wrong")
 
 def for_console(report: dict) -> Group:
     """The tables of a report, for a rich console."""
-    parts = [part for table in _tables(report) for part in ("", table)]
+    parts = [part for table in _tables(report) for part in ("", Continued(table))]
     return Group(*parts, "", *_sentences(report))
 
 
@@ -68,7 +69,11 @@ def _tables(report: dict) -> Iterable[Table]:
 
 
 def _accuracy_table(split: str, result: dict) -> Table:
-    groups = ", ".join(f"{n} {name}" for name, n in result["classes_per_group"].items())
+    seen = result.get("seen_per_group", {})  # classes that have images in this split
+    groups = ", ".join(
+        f"{n} {name}" + (f" (only {seen[name]} with images)" if seen.get(name, n) < n else "")
+        for name, n in result["classes_per_group"].items()
+    )
     table = _numbers_table(f"{split}: {result['images']:,} images; classes: {groups}")
     experts = result["experts"]
     for i, one in enumerate(experts):
@@ -157,6 +162,9 @@ def _facts(report: dict) -> str:
         "convolutions": report["convolutions"],
         "versions": ", ".join(f"{name} {v}" for name, v in report["versions"].items()),
     }
+    if report.get("environment"):  # which may move roundings
+        set_ = report["environment"].items()
+        facts["environment"] = ", ".join(f"{name}={value}" for name, value in set_)
     return "## Facts\n\n" + "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 

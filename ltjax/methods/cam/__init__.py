@@ -88,9 +88,10 @@ def _three_phases(settings, info, sampler, first_share, lr, at_most, box, drop_a
     if schedule["name"] != "step":
         why = f"the first phase of method {name!r} requires schedule 'step'"
         raise FieldError("schedule.name", schedule["name"], why, use="step")
-    if schedule.get("drop_at"):
-        why = f"method {name!r} sets its own drops; leave it out"
-        raise FieldError("schedule.drop_at", schedule["drop_at"], why)
+    for option in ("drop_at", "drop_by"):
+        if schedule.get(option):
+            why = f"method {name!r} sets its own drops; leave it out"
+            raise FieldError(f"schedule.{option}", schedule[option], why)
     network = needs.network_with_maps(settings, info)
     first = dataclasses.replace(
         settings,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import build
+from ltjax import build, sizes
 from ltjax.experts import best_over, over_experts
 from ltjax.learner import Batch, Method, Prediction, Variables
 from ltjax.losses.classification import nll
@@ -36,8 +36,9 @@ def branched(settings, info, num_heads: int, reduced: bool) -> SeveralHeads:
     """The config's network with one trunk and K heads; see ltjax.models.branches.
 
     Raises:
-      UserError: if it cannot branch.
+      UserError: if it cannot branch, or if all experts together have too many heads.
     """
+    sizes.check_heads(settings, num_heads)
     network = needs.network_of_stages(settings, info)
     each = functools.partial(over_experts, over=best_over(settings.compute))
     return branches.branched(network, num_heads, reduced, each)

@@ -43,15 +43,17 @@ def recipe(
     reduced: bool = True,
     diversity: Annotated[float, at_least(0), at_most(100)] = 0.45,
     gamma: Annotated[float, at_least(0), below(1), only_with("diversity")] = 0.05,
-    start: Annotated[float, at_least(0), below(1), only_with("diversity")] = 0.8,
+    start: Annotated[
+        float, at_least(0), below(1), only_with("diversity"), only_with("gamma")
+    ] = 0.8,
     distill: bool = False,
     teacher_heads: Annotated[Heads, only_with("distill")] = 6,
-    distill_weight: Annotated[float, at_least(0), only_with("distill")] = 1.0,
-    distill_temperature: Annotated[float, above(0), only_with("distill")] = 1.5,
+    distill_weight: Annotated[float, above(0), at_most(100), only_with("distill")] = 1.0,
+    distill_temperature: Annotated[float, above(0), at_most(1_000_000), only_with("distill")] = 1.5,
     routing: bool = True,
     routing_epochs: Annotated[float, above(0), at_most(1_000_000), only_with("routing")] = 5.0,
-    routing_lr: Annotated[float, above(0), only_with("routing")] = 0.01,
-    top_k: Annotated[int, at_least(1), only_with("routing")] = 30,
+    routing_lr: Annotated[float, above(0), at_most(1_000_000), only_with("routing")] = 0.01,
+    top_k: Annotated[int, at_least(1), at_most(1_000_000), only_with("routing")] = 30,
 ) -> tuple[phases.Phase, ...]:
     """Diverse heads on one trunk, and a router.
 
@@ -80,6 +82,8 @@ def recipe(
     if routing and num_heads < 2:
         why = "it must be at least 2 with a router, which chooses among heads"
         raise FieldError("num_heads", num_heads, why, use={"routing": False})
+    if num_heads == 1:
+        _refuse_diversity(settings)
     if distill:
         because = "with distill=True has a teacher of whole images"
         refuse_choices(settings, "mixing", because=because)
@@ -197,6 +201,14 @@ def with_teacher(state, previous):
     """Begin with the previous phase's network as the teacher; all else is fresh."""
     memory = {"teacher": previous._replace(memory=())}
     return state._replace(variables=state.variables._replace(memory=memory))
+
+
+def _refuse_diversity(settings):
+    """One head is its own mean, from which nothing drives it apart."""
+    for option in ("diversity", "gamma", "start"):
+        if settings.method.get(option):
+            why = "it has no effect with one head; leave it out"
+            raise FieldError(option, settings.method[option], why)
 
 
 def _second(settings, info, num_epochs):
