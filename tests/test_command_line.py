@@ -111,7 +111,7 @@ BROKEN = {
             ["--config", "digits.py", "--compare=crt", f"--seeds={'9' * 5000}"],
             "it must be integers below 2^32, such as 0,1,2",
         ),
-        (["--config", "digits.py", f"--compare=crt:{'9' * 5000}"], "at most 200 printable"),
+        (["--config", "digits.py", f"--compare=crt:{'9' * 5000}"], "at most 200 characters"),
         (["--config", "digits.py", "--compare=crt:1001"], "a number of experts, 1 to 1,000, must"),
         (["--config", "digits.py", "--config.schedule.lr=-0.1", "--print_config"], "lr is -0.1"),
         (

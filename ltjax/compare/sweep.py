@@ -13,7 +13,7 @@ from ltjax.compare.variants import entered, folder_name, of_folder, parse
 from ltjax.config.settings import as_dict, differences
 from ltjax.data.datasets import Splits
 from ltjax.data.info import DataInfo
-from ltjax.errors import UserError, shown
+from ltjax.errors import UserError, shortened, shown
 from ltjax.limits import among
 from ltjax.mesh import process_zero_first
 from ltjax.methods import METHODS
@@ -66,7 +66,9 @@ def compare(
             "--compare names no method. Example: --compare=classifier,ride or --compare=all."
         )
     if len(set(methods)) < len(methods):
-        raise UserError(f"--compare is {shown(','.join(methods))}; it must name each method once.")
+        raise UserError(
+            f"--compare is {shortened(','.join(methods))}; it must name each method once."
+        )
     console = own_console()
     for name in methods if list(methods) != ["all"] else ():
         method = parse(name).method

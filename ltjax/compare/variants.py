@@ -31,7 +31,7 @@ def parse(name: str) -> Variant:
     if "/" in name or len(name.encode(errors="replace")) > 200 or not name.isprintable():
         raise UserError(
             f"--compare is {shown(name)}, but it names a folder: it must have at most 200 "
-            f"printable characters and no slash."
+            f"characters, all of them printable, and no slash."
         )
     text, colon, number = name.partition(":")
     method, *changes = re.split(r"\+(?=[A-Za-z_])", text)  # not at that of 1e+3
