@@ -1,8 +1,11 @@
+import json
 import re
+import statistics
 
 import pytest
 from conftest import ROOT
 from reports import CIFAR, report
+from scipy.stats import spearmanr
 
 from ltjax.compare import quoted
 from ltjax.compare.published import PUBLISHED
@@ -86,3 +89,21 @@ def test_a_document_is_renewed_between_its_marks(tmp_path, capsys):
         quoted.renewed(old.replace("bbn", "bbm"), "page")
     assert quoted.main([str(tmp_path / "none.md")]) == 2
     assert "none.md" in capsys.readouterr().err
+
+
+def test_how_little_ten_epochs_say_is_computed():
+    """The rank correlation that results/README.md gives."""
+    rows = json.loads((ROOT / "results" / "cifar10_lt_100_10_epochs.json").read_text())["rows"]
+    ours = {row["method"]: statistics.mean(row["test"]["accuracy"]) for row in rows}
+    theirs = {}
+    for one in PUBLISHED:
+        if (one.data, one.factor, one.backbone) != ("cifar10", 100, "resnet32"):
+            continue
+        if one.method not in ("ride", "sade", "ncl") and (one.epochs is None or one.epochs >= 200):
+            theirs.setdefault(one.method, []).append(one.value)
+    both = [name for name in ours if name in theirs]
+    pairs = [(ours[name], statistics.median(theirs[name])) for name in both]
+    found = spearmanr(*zip(*pairs, strict=True)).statistic
+    text = " ".join((ROOT / "results" / "README.md").read_text().split())
+    assert f"Of the {len(both)} methods with a published ResNet-32" in text
+    assert f"correlation of its median with this table is {found:.2f}." in text
