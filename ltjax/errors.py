@@ -66,6 +66,11 @@ class Missing:
         return "missing"
 
 
+def plain(text: str) -> str:
+    """Text from elsewhere as it can be shown: what a terminal obeys is written as an escape."""
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
+
+
 def shown(value: Any) -> str:
     """The repr of a value for a message, in one line of at most 60 characters."""
     kind, holds_others = (

@@ -7,7 +7,6 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 from absl import flags, logging
@@ -15,6 +14,7 @@ from ml_collections import config_flags
 
 from ltjax import config_file, environment, overrides, processes
 from ltjax.errors import UserError, shown
+from ltjax.terminal import Interrupts, fail, finish, show
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -50,15 +50,24 @@ _OPTIONS = (_CONFIG, _WORKDIR, _COMPARE, _SEEDS, _LIST, _PRINT_CONFIG, _DISTRIBU
 _OPTIONS += (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)
 
 
-def main(argv: list[str]) -> int:
-    """Run from a command line; returns the exit code: 0, 1 diverged, 2 a mistake of the user."""
+def main(argv: list[str], interrupts: Interrupts | None = None) -> int:
+    """Run from a command line.
+
+    Args:
+      argv: as sys.argv.
+      interrupts: if this process is for this run alone.
+
+    Returns:
+      The exit code: 0; 1 if the run diverged or could not be stored; 2 for a mistake of the user;
+      128 and the signal's number if it was stopped.
+    """
     logging.set_verbosity(logging.ERROR)  # TFDS and Orbax log much that users need not see
     if {"--help", "-h", "-help"} & set(argv[1:]):
-        print(_help())
+        show(_help())
         return 0
     wrong = overrides.misnamed(argv)
     if wrong:
-        return _fail(wrong)
+        return fail(wrong)
     path = None
     try:
         overrides.accept_numpy()
@@ -67,18 +76,18 @@ def main(argv: list[str]) -> int:
         config = _CONFIG.value  # raises if the file failed to load
         config_file.check(config, path)
     except UserError as error:
-        return _fail(str(error))
+        return fail(str(error))
     except (Exception, SystemExit) as error:  # config files and overrides may raise anything
         names = [flag.name for flag in _OPTIONS]
         why = config_file.failed(path, error) or overrides.explained(error, path, names)
-        return _fail(why)
+        return fail(why)
     if rest:
-        return _fail(f"Unexpected argument {rest[0]!r}. See --help.")
+        return fail(f"Unexpected argument {rest[0]!r}. See --help.")
     if config is None and not _LIST.value:
-        return _fail("No --config was given. Example: --config digits.")
+        return fail("No --config was given. Example: --config digits.")
     by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if by_hand.count(None) not in (0, 3):
-        return _fail(
+        return fail(
             "Give --coordinator, --num_processes and --process_id together, or none of them."
         )
     only_prints = _LIST.value or _PRINT_CONFIG.value
@@ -92,42 +101,48 @@ def main(argv: list[str]) -> int:
             processes.join(*by_hand)
         environment.check_devices()
     except UserError as error:
-        return _fail(str(error))
+        return fail(str(error))
     if only_prints:
         return _list() if _LIST.value else _print(config)
-    code = _run(config, argv, together)
+    code = _run(config, argv, together, interrupts)
     if together and code:
         os._exit(code)  # an orderly end would wait for the others, which wait for this process
     return code
 
 
-def _run(config, argv: list[str], together: bool) -> int:
+def _run(config, argv: list[str], together: bool, interrupts: Interrupts | None) -> int:
     # Imported after the flags, so that --help and mistakes are answered at once.
     from ltjax.compare.sweep import compare
-    from ltjax.run.loop import Diverged, Stopped
+    from ltjax.run.divergence import Diverged
+    from ltjax.run.loop import Stopped
+    from ltjax.storage import NotWritten
     from ltjax.train import run
 
-    if signal.getsignal(signal.SIGINT) is _end:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     again = shlex.join(["python", "-m", "ltjax.main", *argv[1:]])
+    if interrupts:
+        interrupts.after = f"Earlier checkpoints are kept.\nTo resume: {again}"
+        if hasattr(signal, "SIGUSR1"):  # asks for a save, also when there is nothing to save yet
+            signal.signal(signal.SIGUSR1, lambda number, frame: None)
     try:
         if _COMPARE.value is not None:
             if any(word.startswith("--config.method.name") for word in argv):
-                return _fail("--compare chooses the methods. Remove --config.method.name.")
+                return fail("--compare chooses the methods. Remove --config.method.name.")
             compare(config, _COMPARE.value, _seeds(config), _WORKDIR.value)
         elif _SEEDS.value is not None:
-            return _fail("--seeds requires --compare. For a single run, use --config.seed.")
+            return fail("--seeds requires --compare. For a single run, use --config.seed.")
         else:
             run(config, _WORKDIR.value)
+    except NotWritten as error:
+        return fail(f"{error}\nTo resume, when that is mended: {again}", code=1)
     except UserError as error:
-        return _fail(str(error))
+        return fail(str(error))
     except Diverged as error:
-        return _fail(str(error), code=1)
+        return fail(str(error), code=1)
     except Stopped as stopped:
-        print(f"{stopped}\nTo resume: {again}", flush=True)
+        show(f"{stopped}\nTo resume: {again}")
         return stopped.exit_code
-    except KeyboardInterrupt:  # before training began, or pressed twice
-        return _fail(f"Interrupted. Earlier checkpoints are kept.\nTo resume: {again}", code=130)
+    except KeyboardInterrupt:  # where another program called main
+        return fail(f"Interrupted. Earlier checkpoints are kept.\nTo resume: {again}", code=130)
     except Exception:
         if not together:
             raise
@@ -143,9 +158,9 @@ def _print(config) -> int:
     from ltjax.recipes import checked
 
     try:
-        print(ConfigDict(as_dict(checked(config))))
+        show(str(ConfigDict(as_dict(checked(config)))))
     except UserError as error:
-        return _fail(str(error))
+        return fail(str(error))
     return 0
 
 
@@ -193,16 +208,5 @@ def _all_fields() -> Iterator[tuple[str, Any]]:
     return all_fields()
 
 
-def _fail(message: str, code: int = 2) -> int:
-    print(f"ltjax: {message}", file=sys.stderr, flush=True)
-    return code
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    """Handle Ctrl-C while modules are imported, where an exception might be swallowed."""
-    os._exit(_fail("Interrupted before training began.", code=130))
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, _end)
-    sys.exit(main(sys.argv))
+    finish(main(sys.argv, Interrupts()))

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
 
-from ltjax import recipes
+from ltjax import recipes, storage
 from ltjax.data.info import DataInfo
 from ltjax.errors import UserError
 from ltjax.evaluation.metrics import predictors
@@ -23,7 +23,7 @@ from ltjax.experts import best_over, independent, seeded_keys
 from ltjax.learner import Method, Prediction, Variables
 from ltjax.run.checkpoint import read_position, read_state
 from ltjax.run.files import CONFIG, DATA
-from ltjax.run.folder import load_json, read_data
+from ltjax.run.folder import read_data
 from ltjax.runtime import check_switches
 
 BATCH = 256  # images at a time, at most
@@ -100,8 +100,9 @@ def load(workdir: str | pathlib.Path) -> Model:
       UserError: if there is no such run, or it has no checkpoint yet.
     """
     check_switches()
-    folder = pathlib.Path(workdir)
-    config = load_json(folder / CONFIG, "Restore it: only this file says how the run was trained.")
+    folder = storage.usable(workdir, "workdir")
+    remedy = "Restore it: only this file says how the run was trained."
+    config = storage.read_json(folder / CONFIG, remedy)
     if config is None:
         raise UserError(f"{folder} holds no run: no such file {folder / CONFIG}.")
     info = read_data(folder)
@@ -120,7 +121,17 @@ def load(workdir: str | pathlib.Path) -> Model:
 def _as(like, tree):
     """The leaves of `tree`, nested dicts, in the tree `like`."""
     leaves = {_name(path): leaf for path, leaf in tree_leaves_with_path(tree)}
-    return tree_map_with_path(lambda path, leaf: leaves[_name(path)], like)
+
+    def one(path, leaf):
+        found = leaves.get(_name(path))
+        if found is None or found.shape != leaf.shape:
+            raise UserError(
+                f"The trained state has {'no' if found is None else 'another'} {_name(path)}: its "
+                f"network is not that of this version of ltjax. Use the version that trained it."
+            )
+        return found
+
+    return tree_map_with_path(one, like)
 
 
 def _name(path):

@@ -12,7 +12,9 @@ import os
 import pathlib
 import platform
 import re
+import stat
 import sys
+import warnings
 
 import jax
 
@@ -111,23 +113,37 @@ def use_cache() -> pathlib.Path | None:
     is not changed. Not used for programs of several CPU devices: XLA crashes when it runs these
     from a cache (jaxlib 0.10.2).
 
+    What is in the cache is run. So the folder is used only if it is this user's, and no one else
+    can write to it. An entry that is damaged or cannot be stored costs time, and nothing else.
+
     Returns:
-      The folder; None without such a cache, or without a folder that can be written to.
+      The folder; None without such a cache, or without a folder that can be used.
     """
     is_cpu = jax.default_backend() == "cpu"
     if jax.config.jax_compilation_cache_dir or (is_cpu and jax.device_count() > 1):
         return None
     try:
-        root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        folder = pathlib.Path(root, "ltjax", _cpu())
-        folder.mkdir(parents=True, exist_ok=True)
+        root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+        root.mkdir(parents=True, exist_ok=True)
+        folder = root / "ltjax" / _cpu()
+        for one in (folder.parent, folder):
+            one.mkdir(mode=0o700, exist_ok=True)
+            if not _only_ours(one):
+                return None
     except (OSError, RuntimeError):  # RuntimeError: a user without a home
         return None
-    if not os.access(folder, os.W_OK):
-        return None
+    for what in ("reading", "writing"):
+        warnings.filterwarnings("ignore", f"Error {what} persistent compilation cache entry")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     return folder
+
+
+def _only_ours(folder: pathlib.Path) -> bool:
+    """Whether this user may write to a folder, and no one else."""
+    its = folder.stat()
+    others = stat.S_IWGRP | stat.S_IWOTH
+    return its.st_uid == os.geteuid() and not its.st_mode & others and os.access(folder, os.W_OK)
 
 
 def device() -> str:

@@ -1,13 +1,14 @@
 """One run, from its config to its report: data, recipe, phases, evaluation."""
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 
-from ltjax import kernels, recipes
+from ltjax import kernels, recipes, storage
 from ltjax.config.settings import Settings, as_dict
 from ltjax.data import datasets
 from ltjax.evaluation.evaluate import evaluator
@@ -16,12 +17,15 @@ from ltjax.mesh import process_zero_first
 from ltjax.models import cost
 from ltjax.report import summary as report
 from ltjax.report import tables
+from ltjax.run import checkpoint
 from ltjax.run import folder as run_folder
-from ltjax.run.checkpoint import Checkpoints, Position
+from ltjax.run.checkpoint import Position
 from ltjax.run.compiled import Compiled
 from ltjax.run.console import own_console, say
+from ltjax.run.divergence import NotFinite
 from ltjax.run.files import REPORT, load_report
 from ltjax.run.loop import Evaluation, Loop, Run, number
+from ltjax.run.saving import Checkpoints
 from ltjax.runtime import check_switches, use_cache
 
 
@@ -48,58 +52,97 @@ def run(
 
     Raises:
       UserError: for any mistake that the user can correct.
-      Stopped: on Ctrl-C or SIGTERM, after saving (ltjax.run.loop).
-      Diverged: if the loss is no longer finite (ltjax.run.loop).
+      Stopped: on Ctrl-C, SIGTERM or SIGHUP, after saving (ltjax.run.loop).
+      NotFinite: if the loss, the state or an output is no longer finite (ltjax.run.divergence).
+      NotWritten: if the system refuses to store something (ltjax.storage); a UserError.
     """
     check_switches()
     settings = recipes.settings_of(config)
     kernels.target()  # a wrong LTJAX_KERNELS is reported before anything is written
-    folder = (
-        pathlib.Path(workdir)
-        if workdir
-        else run_folder.default(as_dict(settings), settings.method["name"])
-    )
+    default = run_folder.default(as_dict(settings), settings.method["name"])
+    folder = storage.usable(default if workdir is None else workdir, "--workdir")
     console = own_console()
+
+    def tell(text):
+        say(console, text)
+
     if settings.compute.cache:
         use_cache()
 
-    complete = (folder / REPORT).exists()
-    if not complete:  # errors in data and recipe come before a folder is made
+    result = _report(folder, console)
+    if not result:  # errors in data and recipe come before a folder is made
         splits = splits or read(settings, console)
         recipe = recipes.recipe_of(settings, splits.info)
         recipes.check_devices(recipe, settings, splits.info)
     with contextlib.ExitStack() as holding:
         process_zero_first(lambda: holding.enter_context(run_folder.claimed(folder, settings)))
-        if complete:
-            result = load_report(folder / REPORT)
+        if result:
             if brief:
                 say(console, f"complete: {one_line('test', result['splits']['test'])}")
                 return result
             say(console, f"This run is complete: {folder}. To train again, give another --workdir.")
         else:
             process_zero_first(lambda: run_folder.remember_data(folder, splits.info))
+            process_zero_first(lambda: checkpoint.clean(folder, tell))
             checkpoints = holding.enter_context(Checkpoints(folder))
-            saved = checkpoints.position()
-            reached = number(recipe, saved.phase, saved.step) if saved else 0
-            log = holding.enter_context(run_folder.Log(folder, reached))
-            num_train = splits.info.num_train
-            shared = Run(settings, num_train, recipe, folder, checkpoints, log, console)
-            result = _train(shared, splits, saved)
-            run_folder.write(folder / "report.md", tables.markdown(result))
-            run_folder.save_json(folder / REPORT, result)
+            try:
+                result = _train_and_report(settings, splits, recipe, folder, checkpoints, console)
+            except storage.NotWritten as error:
+                error.kept = checkpoints.kept()
+                raise
     console.print(tables.for_console(result))
     say(console, f"Report: {folder / 'report.md'}")
+    return result
+
+
+def _report(folder: pathlib.Path, console: Console) -> dict | None:
+    """The report of a complete run; None if the run is not complete.
+
+    A report that is damaged, or whose trained state is not whole, is made again.
+    """
+    path = folder / REPORT
+    if not path.exists():
+        return None
+    try:
+        report = load_report(path)
+    except storage.Damaged:
+        say(console, f"{path} is damaged. It is written again.")
+        return None
+    last, found = report.get("checkpoint"), checkpoint.newest(folder)
+    if found is None:
+        say(console, f"Note: {folder} has no checkpoint. The trained state is not there any more.")
+    elif last is not None and (found != last or not checkpoint.is_good(folder)):
+        say(
+            console,
+            f"{path} is of checkpoint {last}, which is missing or damaged. Training resumes.",
+        )
+        return None
+    return report
+
+
+def _train_and_report(settings, splits, recipe, folder, checkpoints, console) -> dict:
+    """Train what is left, evaluate, and write the report once everything else is on the disk."""
+    saved = checkpoints.position()
+    reached = number(recipe, saved.phase, saved.step) if saved else 0
+    digest = saved.log if saved else ""
+    with run_folder.Log(folder, reached, digest, lambda text: say(console, text)) as log:
+        shared = Run(settings, splits.info.num_train, recipe, folder, checkpoints, log, console)
+        result = _train(shared, splits, saved)
+    checkpoints.wait()
+    result["checkpoint"] = checkpoint.newest(folder)
+    run_folder.write(folder / "report.md", tables.markdown(result))
+    run_folder.save_json(folder / REPORT, result)
     return result
 
 
 def read(settings: Settings, console: Console) -> datasets.Splits:
     """The data of a run; prepared first if possible."""
 
-    def prepare():
-        datasets.prepare(settings.data, tell=lambda text: say(console, text))
+    def tell(text):
+        say(console, text)
 
-    process_zero_first(prepare)
-    return datasets.load(settings.data)
+    process_zero_first(lambda: datasets.prepare(settings.data, tell))
+    return datasets.load(settings.data, tell)
 
 
 def _train(run: Run, splits: datasets.Splits, saved: Position | None) -> dict:
@@ -131,8 +174,17 @@ def _train(run: Run, splits: datasets.Splits, saved: Position | None) -> dict:
             state = compiled.begin(info.example, state and state.variables)
             if phase_number:  # so that `begin` is not repeated on resume
                 loop.save(state, 0, seconds)
-        state, seconds = loop.train(state, start, seconds)
+        try:
+            state, seconds = loop.train(state, start, seconds)
+        except NotFinite as diverged:
+            if diverged.what not in ("loss", "state"):  # an output: all steps were finite
+                raise
+            raise loop.located(
+                diverged, functools.partial(compiled.begin, info.example, None)
+            ) from None
     result = {name: evaluate(state.variables, images) for name, images in evaluated.items()}
+    for name, of in result.items():
+        loop.check_outputs(name, of, loop.phase.num_steps)
     rates = [event["images_per_second"] for event in run.log.read() if "images_per_second" in event]
     counted = recipes.recipe_of(cost.countable(settings), info)
     return report.describe(settings, splits, counted, result, seconds, rates, options)

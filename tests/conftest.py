@@ -1,7 +1,6 @@
 """What all tests share: eight CPU devices, and the way to what lies beside the project."""
 
 import collections
-import importlib.metadata
 import os
 import pathlib
 import tempfile
@@ -9,8 +8,6 @@ import tempfile
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Most of the time of the tests is compiling. Less effort gives the same sums, more slowly.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-if importlib.metadata.version("jax").startswith("0.10."):  # later versions have no such choice
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # compiled programs of processes that tests start
 
 import jax
@@ -29,6 +26,12 @@ READ = collections.defaultdict(set)  # test function -> {(golden file, key)} tha
 def function_of(test_id):
     """'test_file.py::test_name' of the id of a test, without its folder and parameters."""
     return test_id.split("[")[0].split(" ")[0].rsplit("/", 1)[-1]
+
+
+def pytest_configure(config):
+    """Compile quick tests in less time; slow ones see the rounding that users see."""
+    if config.option.markexpr == "not slow" and jax.__version_info__ < (0, 11):  # later: no choice
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 
 class Golden:
@@ -85,3 +88,19 @@ def float64():
 def data_dir(tmp_path_factory):
     """A TFDS folder of this session's own."""
     return str(tmp_path_factory.mktemp("tfds"))
+
+
+@pytest.fixture
+def as_a_user():
+    """A function that gives up the rights of root, who may do all, and hands over a folder."""
+
+    def become(folder):
+        if os.geteuid() == 0:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, 65534, 65534)
+            for above in folder.parents[:-2]:  # so that the user gets there
+                above.chmod(above.stat().st_mode | 0o111)
+            os.seteuid(65534)
+
+    yield become
+    os.seteuid(os.getuid())

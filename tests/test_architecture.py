@@ -24,6 +24,7 @@ FLOORS = [
     ["losses"],
     ["config"],
     ["limits", "axes", "kernels", "runtime"],
+    ["storage", "terminal"],
     ["errors"],
 ]
 # Nothing here needs JAX, so that it starts at once: it may be read from any floor.
@@ -32,13 +33,15 @@ PLAIN = ("run.files", "report.tables", "report.wording")
 # package -> the files that may name it
 DOORS = {
     "flax": ["models"],
-    "orbax": ["run.checkpoint"],
+    "orbax": ["run.checkpoint", "run.saving"],
     "PartitionSpec": ["mesh"],
     "absl": ["main", "overrides"],
     "ml_collections": ["main", "overrides"],
     "tensorboardX": ["run.folder"],
     "rich": ["run", "report", "train", "bench", "catalogue", "compare"],
-    "tensorflow_datasets": ["data.builders", "data.sources"],
+    "tensorflow_datasets": ["data.builders", "data.stored", "data.preparing"],
+    "array_record": ["data.stored"],
+    "PIL": ["data.builders", "data.encoded"],
     "tensorflow": [],
 }
 

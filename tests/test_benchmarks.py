@@ -18,6 +18,7 @@ def script(name):
     return module
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_or_takes_too_long_stops_no_other(tmp_path):
     parts = script("gpu").Parts(tmp_path, minutes=1.0)
 

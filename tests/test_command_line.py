@@ -175,7 +175,7 @@ def test_an_interruption_while_modules_are_imported_ends_at_once(tmp_path):
             break
     _, said = started.communicate(timeout=60)
     assert started.returncode == 130, said
-    assert "ltjax: Interrupted before training began." in said and "Traceback" not in said
+    assert "ltjax: Interrupted. Training has not begun." in said and "Traceback" not in said
     assert not (tmp_path / "run").exists()
 
 

@@ -43,20 +43,17 @@ PHASES = [
     for number in range(length)
     if number or length == 1 or method in OWN or method == "lfme"
 ]
-# The others are slow, but for their first steps.
-QUICK = {"classifier"}
 
 
-def quick_or_slow(of, method, name):
+def slow(of, method, name):
     """A parameter; tests of a method go to one process, where it is compiled once."""
-    marks = [pytest.mark.xdist_group(method)]
-    return pytest.param(of, id=name, marks=marks + [pytest.mark.slow] * (method not in QUICK))
+    return pytest.param(of, id=name, marks=[pytest.mark.xdist_group(method), pytest.mark.slow])
 
 
 every_phase = pytest.mark.parametrize(
-    "phase", [quick_or_slow(p, p[0], f"{p[0]}{p[1] or ''}") for p in PHASES]
+    "phase", [slow(p, p[0], f"{p[0]}{p[1] or ''}") for p in PHASES]
 )
-# Nothing is left out here: also what begins as "classifier" does.
+# These are quick, and nothing is left out: also what begins as "classifier" does.
 every_first_step = pytest.mark.parametrize(
     "method, number",
     [
@@ -77,7 +74,7 @@ with_convolutions = pytest.mark.parametrize(
 @pytest.mark.parametrize(
     "method",
     [
-        quick_or_slow(method, method, method)
+        slow(method, method, method)
         for method, number in PHASES
         # two labels for one prediction leave an entropy that rises as they are mixed: test_bbn.py;
         # a teacher of one class has nothing to learn: test_lfme.py
@@ -222,7 +219,7 @@ def weighted(method):
     return method._replace(loss=loss)
 
 
-@pytest.mark.parametrize("shape", [(1, 8), pytest.param((2, 4), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("shape", [pytest.param((1, 8), marks=pytest.mark.slow), (2, 4)])
 def test_the_weighted_mean_is_over_the_whole_batch_on_any_mesh(shape):
     phase = toy.phase()._replace(learner=toy.learner_of(weighted(toy.method(toy.info()))))
     one, many = Trainer(phase, 2), Trainer(phase, 2, shape)

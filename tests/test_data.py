@@ -10,7 +10,9 @@ import tensorflow_datasets as tfds
 
 from ltjax.config.settings import Data
 from ltjax.data import builders, datasets, splits
+from ltjax.data.encoded import decode
 from ltjax.data.images import InMemory, evaluation_batches
+from ltjax.data.stored import Stored
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +41,10 @@ def test_the_long_tailed_digits_are_the_rule_and_the_selection(digits, data_dir)
     counts = [124, 88, 63, 45, 32, 23, 16, 12, 8, 6]  # floor(124 * 20^(-j / 9))
     np.testing.assert_array_equal(loaded.info.class_counts, counts)
     np.testing.assert_array_equal(np.bincount(loaded.test.label), 50)
-    source = builders.read_encoded(
-        tfds.builder("digits", data_dir=data_dir, file_format="array_record"), "train"
-    )
+    source = Stored(data_dir, "digits").read("train")
     labels = np.array([row["label"] for row in source])
     chosen = np.sort(splits.select(labels, np.array(counts), seed=0))
-    np.testing.assert_array_equal(loaded.train.image, builders.decode(source)[chosen])
+    np.testing.assert_array_equal(loaded.train.image, decode(source, (8, 8, 1))[chosen])
     np.testing.assert_array_equal(loaded.train.label, labels[chosen])
 
 

@@ -171,6 +171,14 @@ def test_files_that_a_page_names_are_there(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_every_dependency_has_its_licence():
+    names = re.findall(r"^([\w.-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    table = (DOCS / "security.md").read_text().rpartition("|---|---|")[2]
+    assert sorted(re.findall(r"[\w.-]+(?=, | \|\n)", table), key=str.lower) == sorted(
+        names, key=str.lower
+    )
+
+
 def test_the_readme_leads_to_every_page():
     text = (ROOT / "README.md").read_text()
     assert [page.name for page in DOCS.glob("*.md") if f"(docs/{page.name})" not in text] == []

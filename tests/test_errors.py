@@ -9,7 +9,7 @@ import toy
 
 from ltjax import train
 from ltjax.config.settings import Data, settings_from
-from ltjax.data import builders, datasets
+from ltjax.data import datasets, preparing, stored
 from ltjax.errors import UserError
 from ltjax.run import folder as rundir
 
@@ -289,7 +289,7 @@ def test_data_that_are_not_prepared_name_the_option_that_prepares_them(tmp_path)
 
 
 def test_preparing_cifar_without_tensorflow_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(builders, "has_tensorflow", lambda: False)
+    monkeypatch.setattr(preparing, "has_tensorflow", lambda: False)
     data = {"name": "cifar100", "dir": str(tmp_path), "download": True}
     assert "pip install -e '.[prepare]'" in refused(tmp_path / "run", data=data)
 
@@ -301,16 +301,17 @@ def test_a_data_folder_that_cannot_be_written_is_named(tmp_path):
     assert str(path) in message and "config.data.dir" in message
 
 
-def test_a_split_that_is_not_what_its_manifest_says_is_refused(tmp_path):
+def test_a_split_that_is_not_what_its_manifest_says_is_made_again(tmp_path):
     data = Data(name="digits", imbalance_factor=10.0, dir=str(tmp_path))
     datasets.prepare(data, tell=lambda text: None)
-    datasets.load(data)
+    good = datasets.load(data)
     (path,) = pathlib.Path(tmp_path).glob("digits_lt/exp_10/*/metadata.json")
     metadata = json.loads(path.read_text())
     metadata["manifest"]["train"]["sha256"] = "0" * 64
     path.write_text(json.dumps(metadata))
-    with pytest.raises(UserError, match=r"train split .* not what its manifest says .*sha256"):
-        datasets.load(data)
+    told = []
+    assert datasets.load(data, told.append).manifest == good.manifest
+    assert "its train split is not what its manifest says: sha256 differ" in told[0]
 
 
 @pytest.mark.parametrize("download", [False, True])
@@ -318,22 +319,24 @@ def test_a_data_set_that_only_tensorflow_reads_is_refused(tmp_path, monkeypatch,
     """As TFDS's own default leaves it: stored as tfrecord."""
     data = Data(name="digits", imbalance_factor=10.0, dir=str(tmp_path), download=download)
     datasets.prepare(data, tell=lambda text: None)
-    (stored,) = pathlib.Path(tmp_path).glob("digits/*/dataset_info.json")
-    stored.write_text(stored.read_text().replace("array_record", "tfrecord"))
+    (path,) = pathlib.Path(tmp_path).glob("digits/*/dataset_info.json")
+    path.write_text(path.read_text().replace("array_record", "tfrecord"))
     other = dataclasses.replace(data, imbalance_factor=5.0)
-    monkeypatch.setattr(builders, "has_tensorflow", lambda: False)
+    monkeypatch.setattr(stored, "has_tensorflow", lambda: False)
     with pytest.raises(UserError, match=r"'digits' .* stored as tfrecord.*config\.data\.dir"):
         datasets.prepare(other, tell=lambda text: None)
-    (stored,) = pathlib.Path(tmp_path).glob("digits_lt/exp_10/*/dataset_info.json")
-    stored.write_text(stored.read_text().replace("array_record", "tfrecord"))
+    (path,) = pathlib.Path(tmp_path).glob("digits_lt/exp_10/*/dataset_info.json")
+    path.write_text(path.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(UserError, match=r"'digits_lt' .* stored as tfrecord"):
         datasets.load(data)
 
 
-def test_a_split_under_anothers_name_is_refused(tmp_path):
+def test_a_split_under_anothers_name_is_put_aside(tmp_path):
     data = Data(name="digits", imbalance_factor=10.0, dir=str(tmp_path))
     datasets.prepare(data, tell=lambda text: None)
     folder = tmp_path / "digits_lt"
     (folder / "exp_10").rename(folder / "exp_5")
-    with pytest.raises(UserError, match="holds another split .imbalance|holds another split"):
-        datasets.load(dataclasses.replace(data, imbalance_factor=5.0))
+    told = []
+    other = datasets.load(dataclasses.replace(data, imbalance_factor=5.0), told.append)
+    assert "its train split is 'exp, imbalance factor 10, seed 0'" in told[0]
+    assert other.info.class_counts.tolist()[-1] == 24  # floor(124 / 5)

@@ -8,6 +8,7 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 import toy
 from conftest import ROOT
 
@@ -33,21 +34,25 @@ def finish(process):
     return said
 
 
+def both(folder, data_dir):
+    """What each of two processes says."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    together = [f"--coordinator={address}", "--num_processes=2"]
+    processes = [start(folder, data_dir, 4, *together, f"--process_id={i}") for i in range(2)]
+    return [finish(process) for process in processes]
+
+
 def log(folder):
     (event,) = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
     return event
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_evaluate_as_one(tmp_path, data_dir):
     one = finish(start(tmp_path / "one", data_dir, 8))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    together = [f"--coordinator={address}", "--num_processes=2"]
-    processes = [
-        start(tmp_path / "two", data_dir, 4, *together, f"--process_id={i}") for i in range(2)
-    ]
-    first, second = (finish(process) for process in processes)
+    first, second = both(tmp_path / "two", data_dir)
     assert "average probs" in first and "average probs" not in second  # process 0 speaks
     found, expected = read_state(tmp_path / "two"), read_state(tmp_path / "one")
     # The forward pass is continuous, so what it leaves behind agrees to rounding.
@@ -66,3 +71,9 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path, data_dir):
         return [line for line in said.splitlines() if line.startswith(("expert", "average"))]
 
     assert tables(first) == tables(one) != []
+
+    # what one verifies, both resume from
+    (tmp_path / "two" / "report.json").unlink()
+    again, _ = both(tmp_path / "two", data_dir)
+    assert "Resuming from step 1 " in again and tables(again) == tables(first)
+    toy.assert_trees_equal(read_state(tmp_path / "two"), found)

@@ -132,6 +132,7 @@ def test_what_is_said_to_be_the_mean_of_heads_is(method, head):
     assert far == bool(one.combined)
 
 
+@pytest.mark.slow
 def test_products_with_zeros_of_stacked_networks_are_not_counted(joint):
     report = joint(network={"name": "toy"}, compute={"convolution": "blocks"}, num_epochs=0.2)
     network, image = NETWORKS["toy"](4), jnp.zeros((1, 8, 8, 1))

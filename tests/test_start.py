@@ -1,6 +1,7 @@
 """What a process does before it trains: memory, the compilation cache, the benchmark's command."""
 
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -42,6 +43,59 @@ def test_programs_are_cached_in_the_users_folder(tmp_path):
     assert folder.startswith(str(tmp_path / "ltjax")) and files
 
 
+def test_a_cache_is_used_only_if_no_one_else_can_write_to_it(tmp_path):
+    def folder():
+        done = run("-c", CACHED, XDG_CACHE_HOME=str(tmp_path))
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.split()[0]
+
+    made = pathlib.Path(folder())
+    assert [made.stat().st_mode & 0o777, made.parent.stat().st_mode & 0o777] == [0o700, 0o700]
+    for one in (made, made.parent):
+        for mode in (0o770, 0o702):
+            one.chmod(mode)
+            assert folder() == "None"
+        one.chmod(0o755)
+        assert folder() == str(made)
+        if os.geteuid() == 0:
+            os.chown(one, 65534, 65534)
+            assert folder() == "None"
+            os.chown(one, 0, 0)
+
+
+def test_a_file_in_place_of_the_cache_is_no_error(tmp_path):
+    (tmp_path / "ltjax").write_text("")
+    done = run("-c", CACHED, XDG_CACHE_HOME=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "None\n", "")
+
+
+DAMAGE = {
+    "cut": lambda content: content[: len(content) // 2],
+    "flipped": lambda content: content[:40] + bytes([content[40] ^ 4]) + content[41:],
+    "emptied": lambda content: b"",
+    "another": lambda content: b"abc" * 100,
+}
+SHOWS = "\nprint(jax.jit(lambda x: x + 1)(1.0))"
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_entry_of_the_cache_is_compiled_again(tmp_path, damage):
+    assert run("-c", CACHED, XDG_CACHE_HOME=str(tmp_path)).returncode == 0
+    entries = list(tmp_path.rglob("*-cache"))
+    for path in entries:
+        path.write_bytes(damage(path.read_bytes()))
+    done = run("-c", CACHED + SHOWS, XDG_CACHE_HOME=str(tmp_path))
+    assert entries and (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "2.0"
+
+
+def test_a_full_disk_under_the_cache_is_no_error(tmp_path):
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+    done = run("-c", limit + CACHED + SHOWS, XDG_CACHE_HOME=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "2.0"
+
+
 def test_a_cache_that_is_set_up_already_is_kept(tmp_path):
     done = run("-c", CACHED, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
     assert done.stdout.split() == ["None"], done.stderr
@@ -68,6 +122,7 @@ print(statistics.median([faults() for _ in range(30)][10:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_memory_that_is_kept_is_not_asked_for_again():
     kept, anew = (float(run("-c", FAULTS, how).stdout) for how in ("keep", "let go"))
@@ -120,6 +175,7 @@ def test_the_benchmark_measures_every_form_by_the_step():
     assert "experts over vmap, 2 steps a call, bfloat16" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_benchmark_says_what_it_needs():
     done = run("-m", "ltjax.bench", "--experts", "0")
     assert done.returncode == 2 and "at least 1" in done.stderr

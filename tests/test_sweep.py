@@ -12,7 +12,7 @@ from conftest import ROOT
 from ltjax.compare import sweep
 from ltjax.errors import UserError
 from ltjax.run.console import own_console
-from ltjax.run.loop import Diverged
+from ltjax.run.divergence import Diverged
 
 CONFIG = dict(
     network={"name": "tiny"},

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from ltjax.compare import rows as runs_as_rows
 from ltjax.compare.tables import notes, page, table
-from ltjax.errors import UserError
+from ltjax.errors import UserError, plain
+from ltjax.terminal import fail
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,10 +21,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("folders", nargs="+", type=pathlib.Path, metavar="FOLDER")
     parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="write a page, too")
     given = parser.parse_args(argv)
-    console = Console(file=sys.stdout)
+    console = Console(file=sys.stdout, markup=False, emoji=False)
 
     def say(text):
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        console.print(plain(text), highlight=False, soft_wrap=True)
 
     try:
         runs, unfinished = runs_as_rows.find(given.folders)
@@ -32,11 +33,9 @@ def main(argv: Sequence[str]) -> int:
         if given.markdown:
             given.markdown.write_text(page(rows))
     except UserError as error:
-        print(f"ltjax: {error}", file=sys.stderr)
-        return 2
+        return fail(str(error))
     except OSError as error:
-        print(f"ltjax: {given.markdown} cannot be written: {error.strerror}.", file=sys.stderr)
-        return 2
+        return fail(f"{given.markdown} cannot be written: {error.strerror}.")
     console.print(table(rows, console.width))
     for note in notes(rows):
         say(note)

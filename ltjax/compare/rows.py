@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ltjax.compare.variants import of_folder
 from ltjax.config.settings import METHOD_GROUPS, differences
-from ltjax.errors import UserError
+from ltjax.errors import UserError, plain
 from ltjax.run.files import CONFIG, FORMAT, REPORT, load_report
 
 COLUMNS = {  # of the average of experts, in percent
@@ -148,7 +148,7 @@ def _row(name, reports):
     experts = [[one["accuracy"] for one in test["experts"]] for test in tests]
     first = reports[0]
     return {
-        "method": name,
+        "method": plain(name),
         "config": {key: value for key, value in first["config"].items() if key != "seed"},
         "seeds": [report["config"]["seed"] for report in reports],
         "options": _options(first),

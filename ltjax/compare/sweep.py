@@ -20,8 +20,8 @@ from ltjax.methods import METHODS
 from ltjax.recipes import check_devices, recipe_of, settings_of
 from ltjax.run import folder as rundir
 from ltjax.run.console import own_console, say
+from ltjax.run.divergence import Diverged
 from ltjax.run.files import CONFIG
-from ltjax.run.loop import Diverged
 from ltjax.train import read, run
 
 

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from ltjax.compare import quoted
 from ltjax.compare.rows import COLUMNS, in_common
+from ltjax.errors import plain
 from ltjax.report.tables import as_markdown
 from ltjax.report.wording import LEGEND, data_title, in_words, measured, setting
 
@@ -45,7 +47,7 @@ def table(rows: Sequence[dict], width: int | None = None) -> Table:
     for title in columns:
         out.add_column(title, justify="right", no_wrap=True)
     for row, *cells in zip(rows, *columns.values(), strict=True):
-        out.add_row(row["method"], *cells)
+        out.add_row(Text(row["method"]), *map(Text, cells))
     return out
 
 
@@ -66,7 +68,7 @@ def page(rows: Sequence[dict]) -> str:
         *machines(rows),
         *quoted.beside_ours(rows),
     ]
-    return "\n\n".join(parts) + "\n"
+    return plain("\n\n".join(parts) + "\n")
 
 
 def notes(rows: Sequence[dict]) -> list[str]:

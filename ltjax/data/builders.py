@@ -6,23 +6,27 @@ After `import ltjax.data.builders`, TFDS knows `digits`, `digits_lt`, `cifar10_l
     tfds.data_source("cifar100_lt/exp_100")
     tfds.data_source("cifar100_lt", builder_kwargs=dict(config=LongTailed("exp", 37.0, seed=3)))
 
-The long-tailed builders read their source from the same data_dir. Where TensorFlow is not
-installed, everything is stored as array_record, the one format that TFDS then writes and reads.
+The long-tailed builders read their source from the same data_dir, unless they are given another
+`source_dir`. Where TensorFlow is not installed, everything is stored as array_record, the one
+format that TFDS then writes and reads.
 """
 
 import dataclasses
-import importlib.util
 import io
-from typing import ClassVar
+import os
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
 from ltjax.data import splits
-from ltjax.errors import UserError
+from ltjax.data.class_names import CIFAR10, CIFAR100, DIGITS
+from ltjax.data.encoded import Row, decode
+from ltjax.data.stored import Stored, has_tensorflow
 
 DIGITS_TEST_PER_CLASS = 50
+WHOLE_TEST_SPLIT = "the whole test split"
 
 
 @dataclasses.dataclass
@@ -44,15 +48,42 @@ class LongTailed(tfds.core.BuilderConfig):
         return f"{self.kind}, imbalance factor {self.imbalance_factor:g}, seed {self.seed}"
 
 
-class _Builder(tfds.core.GeneratorBasedBuilder):
-    def __init__(self, **how):
+class _Info(tfds.core.DatasetInfo):
+    """Of a data set that is described here alone."""
+
+    def initialize_from_bucket(self) -> None:
+        """TFDS would make an empty temporary folder, and look for a description elsewhere."""
+
+
+class Ours(tfds.core.GeneratorBasedBuilder):
+    """A data set that is made on this machine, without a download."""
+
+    SHAPE: tuple[int, int, int]  # H, W, channels
+    CLASS_NAMES: tuple[str, ...]
+
+    def __init__(self, **how: Any):
         super().__init__(**how)
         # Without TensorFlow, TFDS's default format can be neither written nor read.
-        if not (how.get("file_format") or self.is_prepared() or has_tensorflow()):
+        if not (how.get("file_format") or self.info.initialized or has_tensorflow()):
             self.info.set_file_format("array_record", override=True)
 
+    def _info(self) -> _Info:
+        return _Info(
+            builder=self,
+            description=type(self).__doc__,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=self.SHAPE, encoding_format="png"),
+                    "label": tfds.features.ClassLabel(names=self.CLASS_NAMES),
+                    "id": tfds.features.Text(),  # position in the source's files
+                }
+            ),
+            supervised_keys=("image", "label"),
+            metadata=tfds.core.MetadataDict(),
+        )
 
-class Digits(_Builder):
+
+class Digits(Ours):
     """1,797 handwritten digits of 8 x 8 pixels, from scikit-learn's bundled copy.
 
     The last 50 images of each class are the test split, the rest is the training split.
@@ -60,10 +91,7 @@ class Digits(_Builder):
 
     VERSION = tfds.core.Version("1.0.0")
     _HOMEPAGE = "https://archive.ics.uci.edu/dataset/80"
-    _CLASS_NAMES = tuple("0123456789")
-
-    def _info(self):
-        return _info(self, shape=(8, 8, 1), class_names=self._CLASS_NAMES)
+    SHAPE, CLASS_NAMES = (8, 8, 1), DIGITS
 
     def _split_generators(self, dl_manager):
         del dl_manager  # nothing to download
@@ -90,7 +118,7 @@ class Digits(_Builder):
             yield int(row), example
 
 
-class _LongTailedBuilder(_Builder):
+class _LongTailedBuilder(Ours):
     """A balanced source with a long-tailed training split; the test split stays whole."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -101,23 +129,19 @@ class _LongTailedBuilder(_Builder):
     ]
     SOURCE: str
 
-    def _info(self):
-        features = self._source().info.features
-        return _info(self, shape=features["image"].shape, class_names=features["label"].names)
-
-    def _source(self):
-        return open_builder(self.SOURCE, self._data_dir_root)
+    def __init__(self, *, source_dir: str | os.PathLike | None = None, **how: Any):
+        self._source_dir = source_dir
+        super().__init__(**how)
 
     def _split_generators(self, dl_manager):
         del dl_manager  # the source is there, or an error
-        source = self._source()
-        if isinstance(source, Digits) and not source.is_prepared():  # bundled: made on the way
-            source.download_and_prepare()
-        check_readable(source, by_tensorflow_too=True)
+        source = Stored(self._source_dir or self.data_dir_root, self.SOURCE)
+        if source.ours and not source.exists():  # bundled: made on the way
+            source.open().download_and_prepare()
+        train, test = (source.read(split) for split in ("train", "test"))
         config = self.builder_config
-        train, test = (read_encoded(source, split) for split in ("train", "test"))
         labels = np.array([row["label"] for row in train])
-        num_classes = source.info.features["label"].num_classes
+        num_classes = len(self.CLASS_NAMES)
         # Equal to len(labels) / C where the source is balanced, as the authors' rule has it.
         largest = float(np.bincount(labels, minlength=num_classes).min())
         counts = splits.long_tailed_counts(
@@ -126,13 +150,24 @@ class _LongTailedBuilder(_Builder):
         splits.check_counts(counts, config.imbalance_factor)
         chosen = splits.select(labels, counts, config.seed)
         everything = np.arange(len(test))
-        self.info.metadata["manifest"] = {
-            "train": _manifest(train, chosen, num_classes, config.rule),
-            "test": _manifest(test, everything, num_classes, "the whole test split"),
-        }
+        with source.telling():  # an image that cannot be decoded is the source's
+            self.info.metadata["manifest"] = {
+                "train": self._manifest(train, chosen, config.rule),
+                "test": self._manifest(test, everything, WHOLE_TEST_SPLIT),
+            }
         return {
             "train": self._generate_examples(train, chosen),
             "test": self._generate_examples(test, everything),
+        }
+
+    def _manifest(self, rows: list[Row], chosen: np.ndarray, rule: str) -> dict[str, Any]:
+        picked = [rows[index] for index in chosen]
+        label = np.array([row["label"] for row in picked])
+        image = decode(picked, self.SHAPE)
+        return {
+            "rule": rule,
+            "class_counts": np.bincount(label, minlength=len(self.CLASS_NAMES)).tolist(),
+            "sha256": splits.checksum(image, label, np.asarray(chosen)),
         }
 
     def _generate_examples(self, rows, chosen):
@@ -146,98 +181,18 @@ class DigitsLt(_LongTailedBuilder):
     """Long-tailed handwritten digits."""
 
     SOURCE = "digits"
+    SHAPE, CLASS_NAMES = (8, 8, 1), DIGITS
 
 
 class Cifar10Lt(_LongTailedBuilder):
     """CIFAR-10-LT by the rule of Cui et al. 2019 and the selection of Cao et al. 2019."""
 
     SOURCE = "cifar10"
+    SHAPE, CLASS_NAMES = (32, 32, 3), CIFAR10
 
 
 class Cifar100Lt(_LongTailedBuilder):
     """CIFAR-100-LT by the rule of Cui et al. 2019 and the selection of Cao et al. 2019."""
 
     SOURCE = "cifar100"
-
-
-def open_builder(
-    name: str, data_dir: str | None, config: str | LongTailed | None = None
-) -> tfds.core.DatasetBuilder:
-    """A data set as it is prepared in `data_dir`; if it is not, to be prepared as array_record."""
-    builder = tfds.builder(name, data_dir=data_dir, config=config)
-    if builder.is_prepared():
-        return builder
-    return tfds.builder(name, data_dir=data_dir, config=config, file_format="array_record")
-
-
-def has_tensorflow() -> bool:
-    """Whether TensorFlow is installed; it is not imported."""
-    return importlib.util.find_spec("tensorflow") is not None
-
-
-def check_readable(builder: tfds.core.DatasetBuilder, by_tensorflow_too: bool = False) -> None:
-    """Refuse a data set that is not prepared, or in a format that cannot be read.
-
-    Args:
-      builder: of the data set.
-      by_tensorflow_too: accept formats that need TensorFlow, if that is installed.
-
-    Raises:
-      UserError: with what to do.
-    """
-    where = builder.data_path
-    if not builder.is_prepared():
-        raise UserError(
-            f"Data set {builder.name!r} is not prepared in {where}. To have TFDS download and "
-            f"prepare it, add --config.data.download=True; if it is elsewhere, set config.data.dir."
-        )
-    file_format = builder.info.file_format
-    readable = file_format is tfds.core.FileFormat.ARRAY_RECORD
-    if not readable and not (by_tensorflow_too and has_tensorflow()):
-        raise UserError(
-            f"Data set {builder.name!r} in {where} is stored as {file_format.value}, which only "
-            f"TensorFlow reads; choose another config.data.dir and prepare it there as "
-            f"array_record (--config.data.download=True does)."
-        )
-
-
-def read_encoded(builder: tfds.core.DatasetBuilder, split: str) -> list[dict]:
-    """All examples of a split, in the order of their ids, with the images still encoded."""
-    decoders = {"image": tfds.decode.SkipDecoding()}
-    if builder.info.file_format is tfds.core.FileFormat.ARRAY_RECORD:
-        source = builder.as_data_source(split, decoders=decoders)
-    else:
-        source = tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders))
-    return sorted(source, key=lambda row: row["id"])
-
-
-def decode(rows: list[dict]) -> np.ndarray:
-    """The images of encoded examples, u8[N, H, W, channels]."""
-    image = np.stack([np.asarray(Image.open(io.BytesIO(row["image"]))) for row in rows])
-    return image if image.ndim == 4 else image[..., None]
-
-
-def _info(builder, shape, class_names):
-    return tfds.core.DatasetInfo(
-        builder=builder,
-        description=type(builder).__doc__,
-        features=tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Image(shape=shape, encoding_format="png"),
-                "label": tfds.features.ClassLabel(names=class_names),
-                "id": tfds.features.Text(),  # position in the source's files
-            }
-        ),
-        supervised_keys=("image", "label"),
-        metadata=tfds.core.MetadataDict(),
-    )
-
-
-def _manifest(rows, chosen, num_classes, rule):
-    picked = [rows[index] for index in chosen]
-    label = np.array([row["label"] for row in picked])
-    return {
-        "rule": rule,
-        "class_counts": np.bincount(label, minlength=num_classes).tolist(),
-        "sha256": splits.checksum(decode(picked), label, np.asarray(chosen)),
-    }
+    SHAPE, CLASS_NAMES = (32, 32, 3), CIFAR100

@@ -12,6 +12,7 @@ from ltjax.data.images import Images
 from ltjax.data.info import DataInfo
 from ltjax.data.sources import Source, tfds_long_tail
 from ltjax.errors import UserError
+from ltjax.storage import Damaged
 
 
 class Dataset(NamedTuple):
@@ -74,14 +75,28 @@ def prepare(data: Data, tell: Callable[[str], None] = print) -> None:
     pick(DATASETS, data.name, "data.name").source.prepare(data, tell)
 
 
-def load(data: Data) -> Splits:
+def load(data: Data, tell: Callable[[str], None] = print) -> Splits:
     """Open a prepared data set, and check it against its manifest.
 
+    A damaged one is put aside and made again, where what it is made of is good.
+
+    Args:
+      data: which data set.
+      tell: called with a line of text if it is made again.
+
     Raises:
-      UserError: if it is not prepared, or is not what its manifest says.
+      UserError: if it is not prepared, or is damaged and cannot be made again.
     """
     dataset = pick(DATASETS, data.name, "data.name")
-    train, test, names, manifest = dataset.source.load(data)
+    source = dataset.source
+    try:
+        loaded = source.load(data)
+    except Damaged:
+        if source.repair is None:
+            raise
+        source.repair(data, tell)
+        loaded = source.load(data)
+    train, test, names, manifest = loaded
     return assembled(data, dataset, train, test, names, manifest)
 
 

@@ -7,7 +7,6 @@ import numpy as np
 from ltjax.errors import UserError
 
 FORMAT = 1  # of data.json in the folder of a run
-REMEDY = "Delete it: the command of the run writes it again."
 
 
 class DataInfo(NamedTuple):
@@ -46,12 +45,13 @@ class DataInfo(NamedTuple):
         return {"format": FORMAT, **fields}
 
 
-def from_json(value: Any, where: str) -> DataInfo:
+def from_json(value: Any, where: str, remedy: str) -> DataInfo:
     """The inverse of `DataInfo.as_json`.
 
     Args:
       value: as read.
       where: the file it is from, for messages.
+      remedy: what to do if it is damaged, a sentence.
 
     Raises:
       UserError: if it has another form or a later format.
@@ -70,7 +70,7 @@ def from_json(value: Any, where: str) -> DataInfo:
         info = DataInfo(**(fields | {"class_counts": counts}))
         whole = len(info.class_names) == len(counts) and len(info.image_shape) == 3
     except (TypeError, KeyError, ValueError) as error:
-        raise UserError(f"{where} is damaged ({error!r}). {REMEDY}") from None
+        raise UserError(f"{where} is damaged ({error!r}). {remedy}") from None
     if not whole:
-        raise UserError(f"{where} is damaged: its lists differ in length. {REMEDY}")
+        raise UserError(f"{where} is damaged: its lists differ in length. {remedy}")
     return info

@@ -3,18 +3,18 @@
 Nothing here imports TensorFlow, and nothing is downloaded unless the config asks for it.
 """
 
-import contextlib
-import io
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from ltjax.config.settings import Data
-from ltjax.data import builders, splits
+from ltjax.data import builders, folders, preparing, splits
+from ltjax.data.encoded import decode
 from ltjax.data.images import Images, InMemory
+from ltjax.data.stored import DamagedSet, Stored
 from ltjax.errors import UserError
+from ltjax.storage import NotWritten
 
 
 class Loaded(NamedTuple):
@@ -31,50 +31,52 @@ class Source(NamedTuple):
 
     prepare: (data, tell) writes what `load` reads, unless it is there; `tell` takes a line of text
       before each thing that takes time.
-    load: (data) -> Loaded.
+    load: (data) -> Loaded; raises ltjax.storage.Damaged if it is not what was written.
+    repair: (data, tell) makes what is damaged again, if that is possible.
     """
 
     prepare: Callable[[Data, Callable[[str], None]], None]
     load: Callable[[Data], Loaded]
+    repair: Callable[[Data, Callable[[str], None]], None] | None = None
 
 
 def tfds_long_tail(name: str) -> Source:
     """A data set of TFDS, whose training set gets a long tail (ltjax.data.builders)."""
 
-    def builder_of(data):
+    def at(data):
+        """The long-tailed set and its source, at their places."""
         config = builders.LongTailed(data.imbalance, data.imbalance_factor, data.seed)
-        if config.name in tfds.builder_cls(f"{name}_lt").builder_configs:
-            config = config.name  # TFDS wants its listed configs by name
-        return builders.open_builder(f"{name}_lt", data.dir, config)
+        source = folders.place(data.dir, lambda folder: Stored(folder, name))
+        tail = folders.place(
+            data.dir, lambda folder: Stored(folder, f"{name}_lt", config, source.folder)
+        )
+        return tail, source
 
     def prepare(data, tell):
-        builder = builder_of(data)
-        if builder.is_prepared():
+        tail, source = at(data)
+        if tail.exists():
             return
-        source = builders.open_builder(name, data.dir)
-        bundled = isinstance(source, builders.Digits)  # made along with its long-tailed version
-        if data.download and not source.is_prepared() and not bundled:
-            if not builders.has_tensorflow():
-                raise UserError(
-                    f"Preparing {name!r} requires TensorFlow, which is missing. Run: "
-                    f"pip install -e '.[prepare]'. Training does not need it."
-                )
-            _prepare(source, tell)
-        _prepare(builder, tell)
+        asked = folders.given(data.dir)
+        if why := folders.refusal(tail.path):
+            error = NotWritten(asked, why)
+            error.kept = "set config.data.dir to a folder that can be"
+            raise error
+        if tail.folder != asked:
+            tell(f"{asked} cannot be written: the long-tailed set goes to {tail.folder}.")
+        preparing.prepare(tail, source, data.download, tell)
 
     def load(data):
-        builder = builder_of(data)
-        builders.check_readable(builder)
-        manifest = builder.info.metadata["manifest"]
-        if manifest["train"]["rule"] != builder.builder_config.rule:
-            raise UserError(
-                f"{builder.data_path} holds another split ({manifest['train']['rule']}) than its "
-                f"name says. Delete that folder; the next run prepares it again."
-            )
-        train, test = (_read(builder, split, manifest[split]) for split in ("train", "test"))
-        return Loaded(train, test, builder.info.features["label"].names, manifest)
+        return _loaded(at(data)[0])
 
-    return Source(prepare, load)
+    def repair(data, tell):
+        tail, source = at(data)
+        with preparing.alone(tail.folder, name, tell) as locked:
+            try:
+                _loaded(tail)  # another process may have repaired it meanwhile
+            except DamagedSet as damage:
+                preparing.again(tail, source, damage, tell, locked)
+
+    return Source(prepare, load, repair)
 
 
 def of_arrays(train: InMemory, test: InMemory, class_names: Sequence[str]) -> Source:
@@ -139,23 +141,21 @@ def _check(train, test, class_names):
         raise UserError(f"Class {class_names[missing[0]]!r} has no training image; leave it out.")
 
 
-def _prepare(builder: tfds.core.DatasetBuilder, tell: Callable[[str], None]) -> None:
-    tell(f"Preparing {builder.info.full_name} in {builder.data_path}")
-    tfds.disable_progress_bar()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints what was just told
-            builder.download_and_prepare()
-    except OSError as error:
-        raise UserError(
-            f"Data set {builder.name!r} could not be prepared in {builder.data_path} ({error}). "
-            f"Check the network, and that config.data.dir is a folder you can write to."
-        ) from error
+def _loaded(tail: Stored) -> Loaded:
+    with tail.reading() as builder:
+        manifest = builder.info.metadata["manifest"]
+        rules = {"train": tail.config.rule, "test": builders.WHOLE_TEST_SPLIT}
+        for split, rule in rules.items():
+            if manifest[split]["rule"] != rule:
+                raise tail.damaged(f"its {split} split is {manifest[split]['rule']!r}")
+        train, test = (_read(tail, builder.SHAPE, split, manifest[split]) for split in rules)
+        return Loaded(train, test, builder.CLASS_NAMES, manifest)
 
 
-def _read(builder: tfds.core.DatasetBuilder, split: str, manifest: dict) -> InMemory:
-    rows = builders.read_encoded(builder, split)
+def _read(tail: Stored, shape: tuple[int, int, int], split: str, manifest: dict) -> InMemory:
+    rows = tail.read(split)
     label = np.array([row["label"] for row in rows], np.int64)
-    image = builders.decode(rows)
+    image = decode(rows, shape)
     index = np.array([int(row["id"]) for row in rows])
     found = {
         "class_counts": np.bincount(label, minlength=len(manifest["class_counts"])).tolist(),
@@ -163,8 +163,5 @@ def _read(builder: tfds.core.DatasetBuilder, split: str, manifest: dict) -> InMe
     }
     for what, value in found.items():
         if value != manifest[what]:
-            raise UserError(
-                f"The {split} split in {builder.data_path} is not what its manifest says "
-                f"({what} differ). Delete that folder; the next run prepares it again."
-            )
+            raise tail.damaged(f"its {split} split is not what its manifest says: {what} differ")
     return InMemory(image, label)

@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 
+from ltjax.errors import plain
 from ltjax.report.narrow import Continued
 from ltjax.report.wording import LEGEND, NAMES, named, of_heads, setting
 
@@ -37,7 +38,7 @@ def markdown(report: dict) -> str:
         parts.append(f"## {table.title}")
         parts.append(as_markdown(table))
     parts.append(_facts(report))
-    return "\n\n".join(parts) + "\n"
+    return plain("\n\n".join(parts) + "\n")
 
 
 def as_markdown(table: Table) -> str:
@@ -46,7 +47,13 @@ def as_markdown(table: Table) -> str:
     table.padding, table.pad_edge = (0, 1), True
     # not the console of a notebook or a terminal, whatever the surroundings say
     page = Console(
-        file=io.StringIO(), width=1000, force_jupyter=False, force_terminal=False, no_color=True
+        file=io.StringIO(),
+        width=1000,
+        force_jupyter=False,
+        force_terminal=False,
+        no_color=True,
+        markup=False,
+        emoji=False,
     )
     page.print(table)
     return "\n".join(line.rstrip() for line in page.file.getvalue().strip().splitlines())

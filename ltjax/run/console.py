@@ -14,6 +14,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ltjax.errors import plain
+from ltjax.terminal import Output
+
 
 class Display:
     """The progress of one phase; a context manager. Only process 0 shows anything."""
@@ -25,10 +28,10 @@ class Display:
         self._console, self._name = console, name
         self._num_steps, self._images_per_step = num_steps, images_per_step
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", markup=False),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal or console.quiet,
@@ -96,9 +99,10 @@ class Speed:
 
 def own_console() -> Console:
     """The console of this process, on standard output; silent but for process 0."""
-    return Console(file=sys.stdout, quiet=jax.process_index() != 0)
+    quiet = jax.process_index() != 0
+    return Console(file=Output(sys.stdout), quiet=quiet, markup=False, emoji=False)
 
 
 def say(console: Console, text: str) -> None:
     """Print a line as it is, above a progress bar if there is one."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(plain(text), highlight=False, markup=False, emoji=False, soft_wrap=True)

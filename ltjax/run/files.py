@@ -1,11 +1,11 @@
 """The files of a run's folder by name, and how its report is read. Nothing here needs JAX."""
 
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from ltjax.errors import UserError
+from ltjax import storage
+from ltjax.errors import UserError, plain
 
 CONFIG, DATA, LOG, REPORT = "config.json", "data.json", "log.jsonl", "report.json"
 LOCK = ".lock"
@@ -59,12 +59,10 @@ def load_report(path: pathlib.Path) -> dict[str, Any]:
     Raises:
       UserError: if the file cannot be read, is not that of a report, or has a later format.
     """
-    try:
-        report = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:  # not JSON, or not text
-        raise _damaged(path, "it is not JSON") from error
+    remedy = "Delete this file and repeat the command of its run, which evaluates the state again."
+    report = storage.read_json(path, remedy)
+    if report is None:
+        raise UserError(f"{path} cannot be read: there is no such file.")
     number = report.get("format", FORMAT) if isinstance(report, Mapping) else None
     if isinstance(number, int) and number > FORMAT:
         raise UserError(
@@ -73,15 +71,21 @@ def load_report(path: pathlib.Path) -> dict[str, Any]:
         )
     wrong = _mismatch(report, _SHAPE, "")
     if number is None or number != FORMAT or wrong:
-        raise _damaged(path, f"{wrong or 'format'} is missing or not what it should be")
-    return report
+        what = f"{wrong or 'format'} is missing or not what it should be"
+        raise storage.Damaged(f"{path} is damaged: {what}. {remedy}")
+    try:
+        return _plain(report)
+    except RecursionError as error:
+        raise storage.Damaged(f"{path} is damaged: it is nested too deep. {remedy}") from error
 
 
-def _damaged(path, why):
-    return UserError(
-        f"{path} is damaged: {why}. Delete this file and repeat the command of its run, which "
-        f"evaluates the trained state again."
-    )
+def _plain(value):
+    """A value of JSON whose texts are of one line and obey no terminal: it may be anybody's."""
+    if isinstance(value, dict):
+        return {plain(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return plain(value).replace("\n", "\\n") if isinstance(value, str) else value
 
 
 def _mismatch(value, shape, path):

@@ -1,21 +1,31 @@
 """The folder of a run: its config, its lock and its log. Only process 0 writes."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
+import os
 import pathlib
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
 import jax
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
+from ltjax import storage
 from ltjax.config.settings import Settings, as_dict, differences
-from ltjax.data.info import REMEDY, DataInfo, from_json
+from ltjax.data.info import DataInfo, from_json
 from ltjax.errors import UserError
+from ltjax.run.checkpoint import FOLDER as CHECKPOINTS
 from ltjax.run.files import CONFIG, DATA, LOCK, LOG
+
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_REMEDY = "Delete it and report.json, if there is one; the command of the run writes both again."
 
 
 def default(config: Mapping[str, Any], what: str) -> pathlib.Path:
@@ -34,26 +44,29 @@ def claimed(folder: pathlib.Path, settings: Settings) -> Iterator[None]:
       UserError: if the folder holds a run of another config or other files, cannot be used, or is
         in use by another process.
     """
-    if "://" in str(folder) or ":/" in str(folder):
-        raise UserError(f"{folder} is not a local folder. Give another --workdir.")
+    lock = None
     try:
+        if folder.exists():
+            _check_whose(folder)  # before a lock is left in it
         folder.mkdir(parents=True, exist_ok=True)
-        _check_or_begin(folder, as_dict(settings))
-        lock = (folder / LOCK).open("a") if jax.process_index() == 0 else None
-    except UserError:
-        raise
-    except (OSError, ValueError) as error:  # not to be read or written; not JSON, not text
-        raise UserError(f"{folder} cannot be used ({error}). Give another --workdir.") from error
+        if jax.process_index() == 0:
+            lock = (folder / LOCK).open("a")
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be used ({storage.reason(error)}). Give another --workdir."
+        ) from error
     with lock or contextlib.nullcontext():
         if lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends
-            except OSError as error:
-                raise UserError(
-                    f"Another process is using {folder}. Wait for it to finish, or give another "
-                    f"--workdir."
-                ) from error
-        yield
+            _lock(lock, folder)
+        _check_or_begin(folder, as_dict(settings))
+        try:
+            yield
+        finally:
+            # a save under way makes a folder again that was deleted or renamed meanwhile
+            if lock and not (folder / CONFIG).exists():
+                storage.remove(folder / CHECKPOINTS)
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
 
 def remember_data(folder: pathlib.Path, info: DataInfo) -> None:
@@ -81,33 +94,20 @@ def read_data(folder: pathlib.Path) -> DataInfo | None:
     Raises:
       UserError: if the file is damaged, or has a later format.
     """
-    value = load_json(folder / DATA, REMEDY)
-    return None if value is None else from_json(value, str(folder / DATA))
+    value = storage.read_json(folder / DATA, _REMEDY)
+    return None if value is None else from_json(value, str(folder / DATA), _REMEDY)
 
 
 def write(path: pathlib.Path, text: str) -> None:
-    """Write a file; a reader sees the old or the new content, never a part."""
+    """Write a file whole (ltjax.storage.write_text), on process 0."""
     if jax.process_index() == 0:
-        _write_whole(path, text)
+        storage.write_text(path, text)
 
 
 def save_json(path: pathlib.Path, value: Any) -> None:
-    """Write a value as JSON."""
-    write(path, json.dumps(value, indent=2) + "\n")
-
-
-def load_json(path: pathlib.Path, remedy: str) -> Any:
-    """The value that save_json wrote, or None if there is no such file.
-
-    Raises:
-      UserError: if the file cannot be read, or is not JSON; it ends with the remedy.
-    """
-    try:
-        return json.loads(path.read_text()) if path.exists() else None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}). {remedy}") from error
-    except (ValueError, RecursionError) as error:  # not JSON, or not text
-        raise UserError(f"{path} is damaged: it is not JSON. {remedy}") from error
+    """Write a value as JSON, on process 0."""
+    if jax.process_index() == 0:
+        storage.write_json(path, value)
 
 
 class Log:
@@ -117,36 +117,90 @@ class Log:
     number an expert.
     """
 
-    def __init__(self, folder: pathlib.Path, number: int):
-        """Resume after `number`; later lines of a killed run are dropped, for they come again."""
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        number: int,
+        digest: str = "",
+        tell: Callable[[str], None] = print,
+    ):
+        """Resume after `number`; later lines of a killed run are dropped, for they come again.
+
+        Args:
+          folder: of the run.
+          number: of the checkpoint that the run resumes from; 0 for none.
+          digest: what `digest` was at that checkpoint; "" if that is not known.
+          tell: is told if the log was damaged. Then it is kept under another name, and what can
+            be read of it is used.
+
+        Raises:
+          NotWritten: if the files cannot be written.
+        """
         self._active = jax.process_index() == 0
+        self._sum = hashlib.sha256()
         if not self._active:
             return
-        self._path = folder / LOG
-        events = _events(self._path.read_text()) if self._path.exists() else []
-        kept = [event for event in events if event["number"] <= number]
-        _write_whole(self._path, "".join(json.dumps(event) + "\n" for event in kept))
-        self._lines = self._path.open("a")
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=number + 1)
+        self._path = path = folder / LOG
+        with storage.writing(path):
+            lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        numbers = [_number(line) for line in lines]
+        kept = [line for line, of in zip(lines, numbers, strict=True) if 0 <= of <= number]
+        self._sum.update(b"".join(kept))
+        # what a killed process was writing is cut off at the end
+        whole = all(of >= 0 for of in numbers[: len(kept)])
+        if not whole or (digest and digest != self.digest()):
+            tell(
+                f"{path} is damaged; {len(kept):,} of its lines are used, and the whole is kept as "
+                f"{storage.aside(path).name}."
+            )
+        storage.write_text(path, b"".join(kept).decode())
+        with storage.writing(path):
+            self._lines = path.open("ab")
+        self._board = folder / "tensorboard"
+        with storage.writing(self._board):
+            self._board.mkdir(exist_ok=True)
+            # a name of its own also for two starts within a second
+            own = f".{os.getpid()}.{number}"
+            self._events = EventsWriter(str(self._board / "events"), own)
+            # what a killed run wrote after its checkpoint is hidden
+            start = SessionLog(status=SessionLog.START)
+            self._events.write_event(_event(number + 1, session_log=start))
+
+    def digest(self) -> str:
+        """SHA-256 of all lines so far; of nothing but on process 0."""
+        return self._sum.hexdigest()
 
     def write(self, number: int, **event: Any) -> None:
-        """Add one event."""
+        """Add one event.
+
+        Raises:
+          NotWritten: if the file cannot be written.
+        """
         if not self._active:
             return
-        self._lines.write(json.dumps({"number": number, **event}) + "\n")
-        self._lines.flush()
-        for name, value in event.items():
-            for tag, scalar in _scalars(name, value):
-                self._events.add_scalar(tag, scalar, number)
+        line = json.dumps({"number": number, **event}, allow_nan=False).encode() + b"\n"
+        with storage.writing(self._path):
+            self._lines.write(line)
+            self._lines.flush()
+        self._sum.update(line)
+        with storage.writing(self._board):
+            for name, value in event.items():
+                for tag, of in _scalars(name, value):
+                    self._events.write_event(_event(number, summary=scalar(tag, of)))
 
     def flush(self) -> None:
-        """Hand everything to the system: a resumed run writes only what follows."""
+        """Hand everything to the disk: a resumed run writes only what follows."""
         if self._active:
-            self._events.flush()
+            with storage.writing(self._board):
+                self._events.flush()
+            with storage.writing(self._path):
+                storage.sync(self._path)
 
     def read(self) -> list[dict]:
         """All events so far; none but on process 0."""
-        return _events(self._path.read_text()) if self._active else []
+        if not self._active:
+            return []
+        return [json.loads(line) for line in self._path.read_bytes().splitlines()]
 
     def __enter__(self) -> "Log":
         return self
@@ -155,8 +209,10 @@ class Log:
         self, kind: type | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._active:
-            self._lines.close()
-            self._events.close()
+            failing = contextlib.suppress(OSError) if kind else storage.writing(self._path)
+            with failing:
+                self._lines.close()
+                self._events.close()
 
 
 def _plain(info):
@@ -164,9 +220,17 @@ def _plain(info):
     return json.loads(json.dumps(info.as_json()))
 
 
-def _events(text):
-    """The events of a log; a last line that was cut off is left out."""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+def _number(line):
+    """The number of an event's line; -1 if it is not one, or cut off."""
+    try:
+        number = json.loads(line)["number"] if line.endswith(b"\n") else -1
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return -1
+    return number if type(number) is int else -1
+
+
+def _event(number, **content):
+    return Event(step=number, wall_time=time.time(), **content)
 
 
 def _scalars(name, value):
@@ -175,15 +239,37 @@ def _scalars(name, value):
     return [(name, value)] if isinstance(value, float) else []
 
 
-def _check_or_begin(folder, ours):
-    if not (folder / CONFIG).exists():
-        if any(path.name != LOCK for path in folder.iterdir()):
+def _lock(file, folder):
+    """Take the lock that is released when the process ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
             raise UserError(
-                f"{folder} holds files that are not a run of ltjax. Give another --workdir."
-            )
+                f"{folder} is in a file system without locks ({error.strerror}), which keep two "
+                f"runs apart. Give another --workdir."
+            ) from error
+        raise UserError(
+            f"Another process is using {folder}. Wait for it to finish, or give another --workdir."
+        ) from error
+
+
+def _check_whose(folder):
+    """Refuse a folder with other files than those of a run."""
+    ours = {LOCK, f"{CONFIG}.part"}  # the second, of a run that was killed at its very start
+    if not (folder / CONFIG).exists() and any(path.name not in ours for path in folder.iterdir()):
+        raise UserError(
+            f"{folder} holds files that are not a run of ltjax. Give another --workdir."
+        )
+
+
+def _check_or_begin(folder, ours):
+    """The config of the folder's run is ours, or becomes so; the folder is locked."""
+    _check_whose(folder)
+    theirs = storage.read_json(folder / CONFIG, "Give another --workdir.")
+    if theirs is None:
         save_json(folder / CONFIG, ours)
         return
-    theirs = load_json(folder / CONFIG, "Give another --workdir.")
     if not isinstance(theirs, dict):
         raise UserError(f"{folder / CONFIG} is not the config of a run. Give another --workdir.")
     changed = differences(theirs, ours)
@@ -193,9 +279,3 @@ def _check_or_begin(folder, ours):
             f"{folder} holds a run of another config ({fields}). Restore these values, or give "
             f"another --workdir."
         )
-
-
-def _write_whole(path, text):
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(text)
-    part.replace(path)

@@ -17,17 +17,20 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from ltjax import storage
 from ltjax.config.settings import Settings
 from ltjax.data.images import Images
 from ltjax.evaluation.metrics import one_line, scalars
 from ltjax.learner import TrainState, Variables
 from ltjax.mesh import fetch
 from ltjax.phases import Phase, steps_per_epoch
-from ltjax.run.checkpoint import Checkpoints, Position
+from ltjax.run.checkpoint import Position
 from ltjax.run.compiled import Compiled
 from ltjax.run.console import Display, Speed, say
+from ltjax.run.divergence import BATCH, NotFinite, first_bad, write_batch
 from ltjax.run.folder import Log
-from ltjax.run.signals import Stop
+from ltjax.run.saving import Checkpoints
+from ltjax.run.signals import Signals
 from ltjax.run.steps_per_call import most_steps, strides
 
 
@@ -37,10 +40,6 @@ class Stopped(Exception):  # noqa: N818, not an error
     def __init__(self, number: int, where: str, folder: pathlib.Path):
         super().__init__(f"Stopped; saved at {where} in {folder}.")
         self.exit_code = 128 + number
-
-
-class Diverged(Exception):  # noqa: N818, what happened, not a mistake
-    """The loss or the state is no longer finite; the last good checkpoint is kept."""
 
 
 class Run(NamedTuple):
@@ -88,8 +87,9 @@ class Loop:
           The last state, and the seconds that training took by now.
 
         Raises:
-          Stopped: on Ctrl-C or SIGTERM, after saving.
-          Diverged: if something is not finite.
+          Stopped: on Ctrl-C, SIGTERM or SIGHUP, after saving.
+          NotFinite: if a loss, the state or an output is not.
+          NotWritten: if the system refuses to store something.
         """
         run, phase, settings = self.run, self.phase, self.run.settings
         images_per_step = phase.num_experts * phase.batch_size
@@ -100,7 +100,7 @@ class Loop:
         calls = strides(start, phase.num_steps, every, most_steps(settings.compute))
         is_last_phase = self._phase_number + 1 == len(run.recipe)
         with (
-            Stop(lambda text: say(run.console, text)) as stop,
+            Signals(lambda text: say(run.console, text)) as signals,
             Display(run.console, phase.name, phase.num_steps, start, images_per_step) as display,
         ):
             for step, count in calls:
@@ -117,7 +117,7 @@ class Loop:
 
                 done, last = step + count, step + count == phase.num_steps
                 finished = last and is_last_phase
-                stopping = stop.signal or run.checkpoints.stop_requested()
+                stopping = signals.stop or run.checkpoints.stop_requested()
                 display.advance(done)
                 if done % self._log_every == 0 or last:
                     self._log(done, fetch(metrics), speed, display)
@@ -125,11 +125,13 @@ class Loop:
                 # the last state of a run has its own evaluation
                 if pause and not finished and not phase.skip_evaluation:
                     state = self._evaluate_and_tell(state, done)
-                if pause or stopping or _is_due(done, self._save_every):
+                asked = stopping or signals.take_save()
+                if pause or asked or _is_due(done, self._save_every):
                     self.save(state, done, seconds + time.perf_counter() - began)
                     speed.pause()
-                if stopping and not finished:
-                    raise Stopped(stop.signal or signal.SIGTERM, self.at(done), run.folder)
+                if stopping:
+                    run.checkpoints.wait()
+                    raise Stopped(signals.stop or signal.SIGTERM, self.at(done), run.folder)
         return state, seconds + time.perf_counter() - began
 
     def at(self, done: int) -> str:
@@ -140,9 +142,45 @@ class Loop:
     def save(self, state: TrainState, done: int, seconds: float) -> None:
         """Save the state after `done` steps of this phase, if it is finite."""
         self._check_finite(fetch(self._compiled.programs.is_finite(state)), "state", done)
-        position = Position(self._phase_number, done, seconds)
-        self.run.checkpoints.save(self._number(done), state, position)
         self.run.log.flush()
+        position = Position(self._phase_number, done, seconds, self.run.log.digest())
+        self.run.checkpoints.save(self._number(done), state, position)
+
+    def located(self, diverged: NotFinite, begin: Callable[[], TrainState]) -> NotFinite:
+        """The same, of the first step that was not finite; its batch is written beside the log.
+
+        Args:
+          diverged: what `train` raised.
+          begin: () -> the state that the phase begins with, used if none of it was saved.
+
+        Returns:
+          `diverged` itself, if all steps are finite this time.
+        """
+        run, compiled = self.run, self._compiled
+        saved = run.checkpoints.position()
+        if saved and saved.phase == self._phase_number:
+            start, state = saved.step, run.checkpoints.restore(like=begin())
+        else:
+            start, state = 0, begin()
+        say(run.console, f"Looking for the first step after {start:,} that is not finite.")
+        found = first_bad(compiled, state, start, diverged.step)
+        if found is None:
+            return diverged
+        kept = diverged.kept
+        if jax.process_index() == 0:
+            with storage.writing(run.folder / BATCH):
+                write_batch(run.folder / BATCH, compiled, found)
+            kept += f", the batch of that step in {BATCH}"
+        return NotFinite(found.what, found.experts, found.step, diverged.phase, kept)
+
+    def check_outputs(self, split: str, result: dict, done: int) -> None:
+        """Refuse an evaluation whose numbers are not finite.
+
+        Raises:
+          NotFinite: naming the experts.
+        """
+        is_finite = np.isfinite([one["nll"] for one in result["experts"]])
+        self._check_finite(is_finite, f"output on the {split} split", done)
 
     def _log(self, done, metrics, speed, display):
         values = {f"train/{name}": value.tolist() for name, value in metrics.items()}
@@ -156,6 +194,7 @@ class Loop:
     def _evaluate_and_tell(self, state, done):
         split, images, evaluate = self._evaluation
         result = evaluate(state.variables, images)
+        self.check_outputs(split, result, done)
         if split == "validation":  # methods never learn from the test split
             state = self._compiled.after_eval(state, result)
         self.run.log.write(self._number(done), **self._when(done), **scalars(split, result))
@@ -167,13 +206,9 @@ class Loop:
     def _check_finite(self, is_finite, what, done):
         if not is_finite.all():
             bad = np.flatnonzero(~is_finite) + 1
-            saved = self.run.checkpoints.position()
-            kept = f"the state of step {saved.step:,} is kept" if saved else "nothing was saved yet"
-            raise Diverged(
-                f"The {what} of expert {', '.join(map(str, bad))} is no longer finite at step "
-                f"{done:,} of {self.phase.name}; {kept} in {self.run.folder}. A lower "
-                f"--config.schedule.lr, with another --workdir, may help."
-            )
+            self.run.checkpoints.wait()
+            kept = f"{self.run.checkpoints.kept()} in {self.run.folder}"
+            raise NotFinite(what, bad.tolist(), done, self.phase.name, kept)
 
     def _steps(self, epochs):
         return max(1, round(epochs * self._per_epoch)) if epochs else 0
