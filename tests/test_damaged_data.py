@@ -70,7 +70,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize(("name", "how"), CASES)
-@pytest.mark.parametrize("of", ["digits", "digits_lt"])
+@pytest.mark.parametrize("of", [pytest.param("digits", marks=pytest.mark.slow), "digits_lt"])
 def test_whatever_is_damaged_the_right_data_are_read(good, copy, of, name, how):
     (path,) = (path for path in (copy / of).rglob("*1.0.0/*") if name in path.name)
     how(path)

@@ -54,6 +54,7 @@ VARIABLES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="such a device is here")
 @pytest.mark.parametrize("variables, words", VARIABLES, ids=[words[:40] for _, words in VARIABLES])
 def test_a_variable_that_cannot_be_used_is_named(variables, words, tmp_path):
@@ -184,6 +185,7 @@ def test_good_addresses_are_taken():
         processes.check(address, 2, 1)
 
 
+@pytest.mark.slow
 def test_process_zero_does_not_listen_where_it_cannot(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

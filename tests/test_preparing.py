@@ -58,7 +58,9 @@ def half_made(folder):
     return [path for path in folder.rglob("incomplete*") if path.exists()]
 
 
-@pytest.mark.parametrize("before", ["", NO_LOCKS], ids=["locks", "no locks"])
+@pytest.mark.parametrize(
+    "before", ["", pytest.param(NO_LOCKS, marks=pytest.mark.slow)], ids=["locks", "no locks"]
+)
 def test_three_first_runs_at_once_all_read_the_same(tmp_path, before):
     folder = tmp_path / "tfds"
     found = [end(process) for process in [start(folder, before) for _ in range(3)]]
@@ -68,6 +70,7 @@ def test_three_first_runs_at_once_all_read_the_same(tmp_path, before):
     assert not half_made(folder)
 
 
+@pytest.mark.slow
 def test_one_that_waits_says_so_and_goes_on_when_the_other_is_killed(tmp_path):
     folder = tmp_path / "tfds"
     first = start(folder)
@@ -85,6 +88,7 @@ def test_one_that_waits_says_so_and_goes_on_when_the_other_is_killed(tmp_path):
     assert left and not half_made(folder)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_in_temporary_folders(tmp_path):
     folder = tmp_path / "tfds"
     assert end(start(folder))[0].endswith("417\n")
@@ -92,6 +96,7 @@ def test_nothing_is_left_in_temporary_folders(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == [".digits.lock", "digits", "digits_lt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [0, 200_000])
 def test_what_the_system_refuses_is_told_by_its_cause(tmp_path, most):
     folder = tmp_path / "tfds"
