@@ -186,6 +186,7 @@ def test_one_step_is_the_same_however_experts_are_compiled(phase, over):
 
 @with_convolutions
 @pytest.mark.parametrize("form", ["direct", "plain"])
+@pytest.mark.slow
 def test_one_step_is_the_same_whatever_computes_convolutions(method, form):
     default = trainer((method, 0), 4)
     other = Trainer(toy.phase(method, compute={"convolution": form}), 4)
@@ -220,6 +221,7 @@ def weighted(method):
 
 
 @pytest.mark.parametrize("shape", [pytest.param((1, 8), marks=pytest.mark.slow), (2, 4)])
+@pytest.mark.slow
 def test_the_weighted_mean_is_over_the_whole_batch_on_any_mesh(shape):
     phase = toy.phase()._replace(learner=toy.learner_of(weighted(toy.method(toy.info()))))
     one, many = Trainer(phase, 2), Trainer(phase, 2, shape)

@@ -157,6 +157,7 @@ def test_means_are_gathered_in_two_exact_halves():
     np.testing.assert_allclose(memory["class_means"], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_sweep_takes_the_tau_that_is_best_for_the_mean_class(float64):
     file = golden("sm_decoupling")
     features = jnp.asarray(file["tau/feature"])

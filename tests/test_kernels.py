@@ -272,11 +272,13 @@ def in_a_process_of_its_own(cpus="all", **environment):
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="one CPU only, or no way to use fewer",
 )
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_threads():
     assert in_a_process_of_its_own("1") == in_a_process_of_its_own("2")
 
 
 @needs_kernels
+@pytest.mark.slow
 def test_every_kind_of_cpu_below_this_one_has_its_library():
     best = kernels.TARGETS.index(kernels.target())
     for name in kernels.TARGETS[:best]:

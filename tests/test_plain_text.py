@@ -44,6 +44,7 @@ def test_every_way_to_print_is_plain(show, capsys):
     assert out.removeprefix("ltjax: ") == f"{SHOWN}\n"
 
 
+@pytest.mark.slow
 def test_hostile_class_names_go_through_a_run(tmp_path, capsys):
     splits = toy.splits()
     names = (HOSTILE, "[/]", "\x1b[31m", "d")

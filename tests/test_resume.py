@@ -151,6 +151,7 @@ def test_steps_of_one_call_are_those_of_many(tmp_path, method):
     np.testing.assert_allclose(second["train/loss"], first["train/loss"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_steps_of_one_call_resume_bitwise(tmp_path, monkeypatch):
     """Calls of 4, 1, 4 and 1 steps; once killed after the third, once asked to stop there."""
     programs, fields = {}, by_calls(4)

@@ -31,6 +31,7 @@ def joint(tmp_path):
     return trained
 
 
+@pytest.mark.slow
 def test_each_network_of_joint_ones_is_reported(joint, tmp_path):
     report = joint(network={"name": "tiny"}, augment={"name": "none"}, num_epochs=2.0)
     result = report["splits"]["test"]

@@ -62,6 +62,7 @@ def test_the_first_expert_is_the_one_that_shares_nothing():
     toy.assert_trees_equal(take(together, 2), take(alone, 0))
 
 
+@pytest.mark.slow
 def test_a_run_shares_what_its_config_says(tmp_path):
     fields = {
         "network": {"name": "tiny"},

@@ -77,11 +77,12 @@ def test_other_threads_leave_signals_alone():
 @pytest.mark.parametrize(
     ("number", "at", "saved"),
     [
-        pytest.param(signal.SIGHUP, 3, 3, marks=pytest.mark.slow),
+        (signal.SIGHUP, 3, 3),
         (signal.SIGINT, 10, 10),
-        pytest.param(signal.SIGTERM, 4, 4, marks=pytest.mark.slow),
+        (signal.SIGTERM, 4, 4),
     ],
 )
+@pytest.mark.slow
 def test_a_stopped_run_has_saved_and_ends_as_if_untouched(tmp_path, monkeypatch, number, at, saved):
     """Also at the last step, where only the evaluation is left."""
     train.run(CONFIG, str(tmp_path / "whole"), splits=toy.splits())

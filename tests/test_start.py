@@ -43,6 +43,7 @@ def test_programs_are_cached_in_the_users_folder(tmp_path):
     assert folder.startswith(str(tmp_path / "ltjax")) and files
 
 
+@pytest.mark.slow
 def test_a_cache_is_used_only_if_no_one_else_can_write_to_it(tmp_path):
     def folder():
         done = run("-c", CACHED, XDG_CACHE_HOME=str(tmp_path))

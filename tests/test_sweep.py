@@ -64,6 +64,7 @@ def test_methods_are_run_over_seeds_and_tabulated(tmp_path, capsys):
     assert "Resuming from" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_variants_have_experts_and_options_of_their_own(tmp_path):
     name = "focal+loss.gamma=2+sampler.name=power+sampler.q=0.5:1"
     one, two = compare(tmp_path, ["focal", name])
