@@ -4,7 +4,7 @@
     python tests/drills/kill.py --strikes 5 --methods crt
 
 Each run is a process of the command line. A strike waits for a moment (a save under way, the
-evaluation, a phase that begins, compiling, or any), sends a signal, and starts the same command
+evaluation, a phase that begins, compiling, or any), sends the next signal, and starts the same command
 again. At the end parameters, log and report must be those of a run that was never touched, bit for
 bit but for times; nothing may be left in the folder that the other does not have.
 """
@@ -180,7 +180,8 @@ def drill(method, strikes, rng, place, tell=print):
         while not done:
             process = Process(method, folder, place / f"{method}-{number}.txt")
             if sum(counts.values()) < strikes:
-                name, moment = rng.choice(list(SIGNALS)), rng.choice(MOMENTS)
+                name = list(SIGNALS)[sum(counts.values()) % len(SIGNALS)]  # each equally often
+                moment = rng.choice(MOMENTS)
                 process.wait_for(moment, rng)
                 struck = process.running()
                 code = process.strike(SIGNALS[name])
