@@ -4,9 +4,9 @@
     python tests/drills/kill.py --strikes 5 --methods crt
 
 Each run is a process of the command line. A strike waits for a moment (a save under way, the
-evaluation, a phase that begins, compiling, or any), sends the next signal, and starts the same command
-again. At the end parameters, log and report must be those of a run that was never touched, bit for
-bit but for times; nothing may be left in the folder that the other does not have.
+evaluation, a phase that begins, compiling, or any) and sends the next signal; then the same command
+is started again. At the end parameters, log and report must be those of a run that was never
+touched, bit for bit but for times; nothing may be left in the folder that the other does not have.
 """
 
 import argparse
