@@ -17,6 +17,7 @@ from ltjax.run.digest import digests
 from ltjax.run.saving import Checkpoints
 from ltjax.storage import NotWritten
 
+pytestmark = pytest.mark.xdist_group("checkpoint")  # one run is read by all
 CONFIG = dict(
     method={"name": "classifier"},
     network={"name": "normed"},

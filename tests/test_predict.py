@@ -14,6 +14,7 @@ from conftest import ROOT
 from ltjax import predict, train
 from ltjax.errors import UserError
 
+pytestmark = pytest.mark.xdist_group("predict")  # one run is read by all
 CONFIG = dict(
     network={"name": "tiny"},
     augment={"name": "none"},
@@ -61,13 +62,8 @@ def test_predictions_of_a_folder_are_those_that_were_evaluated(tmp_path, combine
     assert (logits.argmax(-1) == test.label).mean(-1).tolist() == pytest.approx(accuracies)
 
 
-SLOW = [
-    pytest.param(name, marks=pytest.mark.slow)
-    for name in ("sade", "ncm", "posthoc_logit_adjustment")
-]
-
-
-@pytest.mark.parametrize("method", ["bbn", *SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["bbn", "sade", "ncm", "posthoc_logit_adjustment"])
 def test_what_a_method_makes_of_its_network_is_in_its_predictions(tmp_path, method):
     report, test = trained(tmp_path, method), toy.splits().test
     found = predict.load(tmp_path).predict(test.image)
