@@ -4,6 +4,7 @@ Nothing here needs JAX: mistakes on a command line are answered at once.
 """
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -21,8 +22,9 @@ class Output:
     Characters that it cannot show are replaced.
     """
 
-    def __init__(self, file: TextIO):
-        self._file, self._lost = file, False
+    def __init__(self, file: TextIO | None):
+        """file: None, as Python has it for a stream that was closed before, leads nowhere."""
+        self._file, self._lost = file or io.StringIO(), file is None
 
     def write(self, text: str) -> int:
         """Write, or drop the text where that is not possible."""
@@ -62,7 +64,8 @@ def fail(message: str, code: int = 2) -> int:
 def finish(code: int) -> None:
     """End the process; Python would complain about a standard output that is gone."""
     try:
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except (OSError, ValueError):
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
