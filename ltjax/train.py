@@ -62,10 +62,7 @@ def run(
     default = run_folder.default(as_dict(settings), settings.method["name"])
     folder = storage.usable(default if workdir is None else workdir, "--workdir")
     console = own_console()
-
-    def tell(text):
-        say(console, text)
-
+    tell = functools.partial(say, console)
     if settings.compute.cache:
         use_cache()
 
@@ -125,7 +122,7 @@ def _train_and_report(settings, splits, recipe, folder, checkpoints, console) ->
     saved = checkpoints.position()
     reached = number(recipe, saved.phase, saved.step) if saved else 0
     digest = saved.log if saved else ""
-    with run_folder.Log(folder, reached, digest, lambda text: say(console, text)) as log:
+    with run_folder.Log(folder, reached, digest, functools.partial(say, console)) as log:
         shared = Run(settings, splits.info.num_train, recipe, folder, checkpoints, log, console)
         result = _train(shared, splits, saved)
     checkpoints.wait()
@@ -138,9 +135,7 @@ def _train_and_report(settings, splits, recipe, folder, checkpoints, console) ->
 def read(settings: Settings, console: Console) -> datasets.Splits:
     """The data of a run; prepared first if possible."""
 
-    def tell(text):
-        say(console, text)
-
+    tell = functools.partial(say, console)
     process_zero_first(lambda: datasets.prepare(settings.data, tell))
     return datasets.load(settings.data, tell)
 
