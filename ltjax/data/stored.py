@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
-from array_record.python import array_record_module
 
 from ltjax import storage
 from ltjax.data.encoded import Row
@@ -132,6 +131,8 @@ class Stored(NamedTuple):
 
     def _count(self, split: tfds.core.SplitInfo) -> None:
         """TFDS reads as many examples as its description says, and not what else is there."""
+        from array_record.python import array_record_module  # only who reads data needs it
+
         found = []
         for path in split.filepaths:
             with contextlib.closing(array_record_module.ArrayRecordReader(str(path))) as reader:
