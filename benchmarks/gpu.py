@@ -101,7 +101,7 @@ def main() -> None:
     if shutil.which("nvidia-smi"):
         parts.run("nvidia-smi", ["nvidia-smi"], 20)
     check = ["--json", str(out / "check.json"), *(("--batch-size", "4") if args.tiny else ())]
-    parts.run("check", [python, "benchmarks/gpu_check.py", *check], 150)
+    parts.run("check", [python, "-m", "ltjax.bench", "check", *check], 150)
 
     def bench(form, dtype, num_experts, *more):
         options = ["--experts", str(num_experts), "--dtype", dtype, *FORMS[form], *small, *more]
@@ -120,9 +120,9 @@ def main() -> None:
         bench(best, "bfloat16", 3, "--against", "torch")
     train(parts, out, best, args.tiny)
     for form in FORMS:
-        file = str(out / f"kernels-{form}.json")
+        file = str(out / f"launches-{form}.json")
         options = ["--json", file, *FORMS[form], "--dtype", "bfloat16", *small]
-        parts.run(f"kernels-{form}", [python, "benchmarks/kernels.py", *options], 60)
+        parts.run(f"launches-{form}", [python, "-m", "ltjax.bench", "launches", *options], 60)
     for count in ("1", "64"):
         bench(best, "bfloat16", 3, "--steps-per-call", count)
     for form in FORMS:

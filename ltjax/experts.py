@@ -5,10 +5,11 @@ statistics are each expert's own. (Sharing the optimiser would let, say, clippin
 norm mix the experts.)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from ltjax.config.settings import Compute
@@ -34,10 +35,15 @@ def independent(one: Learner, over: str = "vmap") -> Learner:
         return over_experts(lambda own: method.predict(own, batch), over)(variables)
 
     def after_eval(memory, evaluation):
-        each = enumerate(evaluation["experts"])
-        return stack(
-            [method.after_eval(take(memory, i), evaluation | {"own": own}) for i, own in each]
-        )
+        found = dict(zip(evaluation["expert_numbers"], evaluation["experts"], strict=True))
+
+        def one(i):
+            own = take(memory, i)
+            if i + 1 not in found:  # set aside
+                return own
+            return method.after_eval(own, evaluation | {"own": found[i + 1]})
+
+        return stack([one(i) for i in range(len(jax.tree.leaves(memory)[0]))])
 
     return Learner(
         # No convolution is computed in init (only shapes are used), so vmap is right anywhere;
@@ -87,6 +93,18 @@ def seeded_keys(seed: int, phase: int, num_experts: int) -> jax.Array:
 def take(tree: PyTree, i: int) -> PyTree:
     """Expert i's slice of a tree with a leading expert axis."""
     return jax.tree.map(lambda x: x[i], tree)
+
+
+def without(tree: PyTree, aside: Sequence[int]) -> PyTree:
+    """A tree with a leading expert axis, without some of the experts.
+
+    aside: their numbers, from 1.
+    """
+    if not aside:
+        return tree
+    count = len(jax.tree.leaves(tree)[0])
+    kept = np.array([i for i in range(count) if i + 1 not in aside])
+    return jax.tree.map(lambda x: x[kept], tree)
 
 
 def stack(trees: list[PyTree]) -> PyTree:

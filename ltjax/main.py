@@ -16,13 +16,19 @@ from ltjax import config_file, environment, overrides, processes
 from ltjax.errors import UserError, shown
 from ltjax.terminal import Interrupts, fail, finish, show
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    help_string="Config file, such as configs/digits.py, or the name of one that comes with ltjax, "
-    "such as digits; --config.x.y=v overrides field x.y.",
-    lock_config=False,
-    accept_new_attributes=True,  # ltjax.config.settings checks all fields
-)
+try:
+    _CONFIG = config_flags.DEFINE_config_file(
+        "config",
+        help_string="Config file, such as configs/digits.py, or the name of one that comes with "
+        "ltjax, such as digits; --config.x.y=v overrides field x.y.",
+        lock_config=False,
+        accept_new_attributes=True,  # ltjax.config.settings checks all fields
+    )
+except (
+    flags.Error,
+    UnicodeDecodeError,
+) as error:  # it reads the command line, and files of absl's --flagfile
+    sys.exit(fail(overrides.explained(error, None, ())))
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: one under runs/.")
 _LIST = flags.DEFINE_bool("list", False, "Print all choices with their options, and exit.")
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config and exit.")
@@ -77,6 +83,8 @@ def main(argv: list[str], interrupts: Interrupts | None = None) -> int:
         config_file.check(config, path)
     except UserError as error:
         return fail(str(error))
+    except KeyboardInterrupt:  # raised by the file, or where another program called main
+        return fail("Interrupted.", code=130)
     except (Exception, SystemExit) as error:  # config files and overrides may raise anything
         names = [flag.name for flag in _OPTIONS]
         why = config_file.failed(path, error) or overrides.explained(error, path, names)

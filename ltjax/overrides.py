@@ -72,6 +72,8 @@ def explained(error: Exception, path: str | None, options: Iterable[str]) -> str
     """
     if isinstance(error, flags.UnrecognizedFlagError):
         return _unknown(error.flagname, path, options)
+    if isinstance(error, flags.CantOpenFlagFileError | UnicodeDecodeError):
+        return f"--flagfile cannot be read: {printable(str(error.__context__ or error))}."
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = lines[0] if lines else type(error).__name__
     lookup = re.search(r"<class '(\w+)'>\S* does not exist .* lookup: ([\w.]*\w)", first)

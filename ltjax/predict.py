@@ -19,7 +19,7 @@ from ltjax import recipes, storage
 from ltjax.data.info import DataInfo
 from ltjax.errors import UserError
 from ltjax.evaluation.metrics import predictors
-from ltjax.experts import best_over, independent, seeded_keys
+from ltjax.experts import best_over, independent, seeded_keys, without
 from ltjax.learner import Method, Prediction, Variables
 from ltjax.run.checkpoint import read_position, read_state
 from ltjax.run.files import CONFIG, DATA
@@ -34,7 +34,7 @@ class Model(NamedTuple):
 
     info: DataInfo  # class names, image shape, ...
     method: Method  # of all experts, see ltjax.experts.independent
-    variables: Variables  # every leaf [E, ...]
+    variables: Variables  # every leaf [E, ...], without the experts that were set aside
     combine: str  # what the average of experts averages, 'probs' or 'logits'
 
     @property
@@ -112,10 +112,13 @@ def load(workdir: str | pathlib.Path) -> Model:
             f"run's command, which writes both."
         )
     settings = recipes.settings_of(config)
-    phase = recipes.recipe_of(settings, info)[read_position(folder).phase]
+    position = read_position(folder)
+    phase = recipes.recipe_of(settings, info)[position.phase]
     many = independent(phase.learner, best_over(settings.compute))
     like = jax.eval_shape(many.init, seeded_keys(0, 0, phase.num_experts), info.example).variables
-    return Model(info, many.method, _as(like, read_state(folder)["variables"]), settings.combine)
+    variables = _as(like, read_state(folder)["variables"])
+    kept = without(variables, [expert for expert, *_ in position.set_aside])
+    return Model(info, many.method, kept, settings.combine)
 
 
 def _as(like, tree):

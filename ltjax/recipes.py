@@ -20,7 +20,7 @@ from ltjax.config.settings import (
 from ltjax.data.datasets import DATASETS
 from ltjax.data.info import DataInfo
 from ltjax.data.sampling import SAMPLERS
-from ltjax.errors import UserError, shown
+from ltjax.errors import FieldError, UserError, shown
 from ltjax.losses.classification import LOSSES
 from ltjax.losses.mixing import MIXINGS
 from ltjax.losses.reweighting import REWEIGHTINGS
@@ -30,6 +30,7 @@ from ltjax.methods.parts.sharing import sharing
 from ltjax.models import NETWORKS
 from ltjax.optim import SCHEDULES
 from ltjax.phases import Phase, draws
+from ltjax.run.divergence import why_not_aside
 from ltjax.sizes import check_phase
 
 TABLES = {
@@ -125,6 +126,9 @@ def recipe_of(settings: Settings, info: DataInfo) -> tuple[Phase, ...]:
     phases = choose(functions_of("method"), "method", **settings.method)(settings, info)
     for phase in phases:
         check_phase(phase, settings, info.image_shape)
+        why = why_not_aside(phase, settings)
+        if settings.on_divergence == "set_aside" and why:
+            raise FieldError("on_divergence", "set_aside", why, use="stop")
     return tuple(sharing(phase, settings.share) for phase in phases)
 
 

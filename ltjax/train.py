@@ -22,10 +22,10 @@ from ltjax.run import folder as run_folder
 from ltjax.run.checkpoint import Position
 from ltjax.run.compiled import Compiled
 from ltjax.run.console import own_console, say
-from ltjax.run.divergence import NotFinite
 from ltjax.run.files import REPORT, load_report
-from ltjax.run.loop import Evaluation, Loop, Run, number
+from ltjax.run.loop import Evaluation, Loop, number
 from ltjax.run.saving import Checkpoints
+from ltjax.run.shared import Run, SetAside
 from ltjax.runtime import check_switches, use_cache
 
 
@@ -123,7 +123,8 @@ def _train_and_report(settings, splits, recipe, folder, checkpoints, console) ->
     reached = number(recipe, saved.phase, saved.step) if saved else 0
     digest = saved.log if saved else ""
     with run_folder.Log(folder, reached, digest, functools.partial(say, console)) as log:
-        shared = Run(settings, splits.info.num_train, recipe, folder, checkpoints, log, console)
+        aside = [SetAside(*one) for one in saved.set_aside] if saved else []
+        shared = Run(settings, splits.info, recipe, folder, checkpoints, log, console, aside)
         result = _train(shared, splits, saved)
     checkpoints.wait()
     result["checkpoint"] = checkpoint.newest(folder)
@@ -148,6 +149,8 @@ def _train(run: Run, splits: datasets.Splits, saved: Position | None) -> dict:
     for note in recipes.notes(settings):
         say(run.console, f"Note: {note}")
     state, seconds = None, saved.seconds if saved else 0.0
+    for one in run.set_aside:
+        say(run.console, str(one))
     evaluated = splits.evaluated()
     held_out = next(iter(evaluated))  # "validation" if there is one, else "test"
     for phase_number in range(saved.phase if saved else 0, len(run.recipe)):
@@ -169,20 +172,12 @@ def _train(run: Run, splits: datasets.Splits, saved: Position | None) -> dict:
             state = compiled.begin(info.example, state and state.variables)
             if phase_number:  # so that `begin` is not repeated on resume
                 loop.save(state, 0, seconds)
-        try:
-            state, seconds = loop.train(state, start, seconds)
-        except NotFinite as diverged:
-            if diverged.what not in ("loss", "state"):  # an output: all steps were finite
-                raise
-            raise loop.located(
-                diverged, functools.partial(compiled.begin, info.example, None)
-            ) from None
-    result = {name: evaluate(state.variables, images) for name, images in evaluated.items()}
-    for name, of in result.items():
-        loop.check_outputs(name, of, loop.phase.num_steps)
+        state, seconds = loop.train(state, start, seconds)
+    result = loop.final(state, evaluated, seconds)
     rates = [event["images_per_second"] for event in run.log.read() if "images_per_second" in event]
     counted = recipes.recipe_of(cost.countable(settings), info)
-    return report.describe(settings, splits, counted, result, seconds, rates, options)
+    aside = run.set_aside
+    return report.describe(settings, splits, counted, result, seconds, rates, options, aside)
 
 
 def _compiled(run: Run, splits: datasets.Splits, number: int) -> Compiled:

@@ -38,7 +38,7 @@ DOORS = {
     "absl": ["main", "overrides"],
     "ml_collections": ["main", "overrides"],
     "tensorboardX": ["run.folder"],
-    "rich": ["run", "report", "train", "bench", "catalogue", "compare"],
+    "rich": ["run", "report", "train", "bench.steps", "catalogue", "compare"],
     "tensorflow_datasets": ["data.builders", "data.stored", "data.preparing"],
     "array_record": ["data.stored"],
     "PIL": ["data.builders", "data.encoded"],

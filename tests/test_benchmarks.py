@@ -10,6 +10,9 @@ import pytest
 from conftest import ROOT
 from jax.profiler import ProfileData
 
+from ltjax.bench import __main__ as bench
+from ltjax.bench import launches
+
 
 def script(name):
     spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
@@ -42,6 +45,16 @@ def test_a_part_that_fails_or_takes_too_long_stops_no_other(tmp_path):
     )
 
 
+@pytest.mark.parametrize("command", ["", *bench.COMMANDS])
+def test_a_measurement_says_what_it_does_and_names_a_wrong_option(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        bench.main([*command.split(), "--help"])
+    assert f"python -m ltjax.bench {command}".strip() in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        bench.main([*command.split(), "--batch-size", "0"])
+    assert "--batch-size: 0 is too few; at least 1" in capsys.readouterr().err
+
+
 PROFILE = """
 planes {
   name: "/device:GPU:0"
@@ -61,7 +74,7 @@ def test_kernels_are_counted_by_the_step_and_copies_apart():
     profile = ProfileData.from_serialized_xspace(
         ProfileData.text_proto_to_serialized_xspace(PROFILE)
     )
-    found = script("kernels").counted(profile, steps=2)
+    found = launches.counted(profile, steps=2)
     assert found["kernels_per_step"] == 1.0 and found["copies_per_step"] == 0.5
     assert found["busy_ms_per_step"] == pytest.approx(0.003)
     assert found["longest"][0] == {"name": "fusion", "per_step": 1.0, "ms_per_step": 0.002}
@@ -82,5 +95,5 @@ def test_the_whole_script_leaves_text_that_says_what_was_done(tmp_path):
     assert len(summary["ms_per_step"]) >= 6 and summary["training"]["epochs"] == 6
     checks = json.loads((tmp_path / "check.json").read_text())["checks"]
     assert len(checks) == 6 and all(check["right"] for check in checks.values())
-    assert json.loads((tmp_path / "kernels-blocks.json").read_text())["kernels_per_step"] is None
+    assert json.loads((tmp_path / "launches-blocks.json").read_text())["kernels_per_step"] is None
     assert (tmp_path / "train-6-report.md").read_text().startswith("# digits")

@@ -82,6 +82,8 @@ BROKEN = {
         (["--config.seed=3"], "--config.seed overrides a field, but no --config was given"),
         (["--config", "reads.py"], "No such file or directory: 'images.csv'"),
         (["--config", "digits.py", "--xyz"], "Unknown option --xyz. See --help"),
+        (["--flagfile=missing"], "--flagfile cannot be read: [Errno 2] No such file"),
+        (["--flagfile=digits.pyc"], "--flagfile cannot be read: 'utf-8' codec can't decode"),
         (["--config", "digits.py", "--config.method=ride"], "--config.method.name=joint"),
         (
             ["--config", "digits.py", "--config.num_experts=many"],
@@ -134,6 +136,7 @@ BROKEN = {
 def test_a_mistake_on_the_command_line_is_one_line_with_exit_code_2(arguments, word, tmp_path):
     for name, text in BROKEN.items():
         (tmp_path / name).write_text(text)
+    (tmp_path / "digits.pyc").write_bytes(b"\xff")
     (tmp_path / "digits.py").write_text((ROOT / "configs" / "digits.py").read_text())
     done = subprocess.run(
         [sys.executable, "-m", "ltjax.main", *arguments],
@@ -145,6 +148,13 @@ def test_a_mistake_on_the_command_line_is_one_line_with_exit_code_2(arguments, w
     assert done.stdout == "" and len(done.stderr.splitlines()) == 1, done.stdout + done.stderr
     assert word in done.stderr and done.stderr.startswith("ltjax: ")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_config_that_interrupts_ends_in_a_line(tmp_path):
+    (tmp_path / "own.py").write_text("def get_config():\n    raise KeyboardInterrupt\n")
+    command = [sys.executable, "-m", "ltjax.main", "--config", "own.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 130 and done.stderr.splitlines() == ["ltjax: Interrupted."]
 
 
 def test_help_lists_all_fields_and_print_config_shows_the_overrides():

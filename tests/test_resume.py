@@ -7,8 +7,6 @@ import subprocess
 import sys
 import time
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
@@ -19,7 +17,6 @@ from ltjax.methods import METHODS, Row
 from ltjax.methods.classifier import recipe
 from ltjax.run import loop
 from ltjax.run.checkpoint import read_state
-from ltjax.run.divergence import NotFinite
 from ltjax.run.saving import Checkpoints
 
 CONFIG = dict(
@@ -175,101 +172,6 @@ def test_a_finished_run_is_shown_not_repeated(tmp_path, capsys):
     assert train.run(config, str(tmp_path), splits=toy.splits()) == first
     assert ((tmp_path / "report.json").stat().st_mtime_ns, events(tmp_path)) == written
     assert "complete" in capsys.readouterr().out
-
-
-def nan_late(settings, info):
-    """A method whose loss is not a number in the second half of training."""
-    (phase,) = recipe(settings, info)
-    method = toy.method(info, network="tiny")
-
-    def loss(variables, batch, key, progress):
-        step = method.loss(variables, batch, key, progress)
-        return step._replace(values=jnp.where(progress >= 0.5, jnp.nan, step.values))
-
-    return (phase._replace(learner=toy.learner_of(method._replace(loss=loss))),)
-
-
-def test_nan_stops_the_run_and_keeps_the_last_good_state(tmp_path, monkeypatch):
-    monkeypatch.setitem(METHODS, "nan_late", Row(nan_late, "Of a test.", "2026"))
-    names = {"method": {"name": "nan_late"}, "network": {"name": "tiny"}}
-    config = CONFIG | names | {"log_every_steps": 3}
-    with pytest.raises(NotFinite, match=r"expert 1, 2 .* step 6 .* state of step 4 is kept"):
-        train.run(config, str(tmp_path), splits=toy.splits())
-    check_batch(tmp_path, step=6, experts=[1, 2])
-    with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.position()[:2] == (0, 4)
-    leaves = jax.tree.leaves(read_state(tmp_path)["variables"])
-    assert all(np.isfinite(leaf).all() for leaf in leaves)
-    assert not (tmp_path / "report.json").exists()
-
-
-def nan_once(settings, info):
-    """A method whose third loss is not a number; its gradients are those of the others."""
-    (phase,) = recipe(settings, info)
-    method = toy.method(info, network="tiny")
-
-    def loss(variables, batch, key, progress):
-        step = method.loss(variables, batch, key, progress)
-        third = jnp.abs(progress - 0.2) < 0.01
-        return step._replace(
-            values=step.values + jax.lax.stop_gradient(jnp.where(third, jnp.nan, 0.0))
-        )
-
-    return (phase._replace(learner=toy.learner_of(method._replace(loss=loss))),)
-
-
-def test_a_loss_that_is_nan_in_the_middle_of_a_call_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setitem(METHODS, "nan_once", Row(nan_once, "Of a test.", "2026"))
-    config = CONFIG | by_calls(5) | {"method": {"name": "nan_once"}}
-    with pytest.raises(NotFinite, match=r"loss of expert 1, 2 .* step 3 .* nothing was saved"):
-        train.run(config, str(tmp_path), splits=toy.splits())
-    check_batch(tmp_path, step=3, experts=[1, 2])
-
-
-def exploding(settings, info):
-    """A method whose second expert alone has a gradient that is not finite, at the fourth step."""
-    (phase,) = recipe(settings, info)
-    method = toy.method(info, network="tiny")
-
-    def loss(variables, batch, key, progress):
-        step = method.loss(variables, batch, key, progress)
-        fourth = jnp.abs(progress - 0.3) < 0.01
-        second = variables.params["number"] > 0
-        bias = variables.params["head"]["bias"][0]
-        zero = jnp.where(fourth & second, bias - jax.lax.stop_gradient(bias), 1.0)
-        root = jnp.where(fourth & second, jnp.sqrt(jnp.abs(zero)), 0.0)  # rises endlessly from 0
-        return step._replace(values=step.values + root)
-
-    def begin(state, previous):
-        params = state.variables.params
-        params = params | {"number": jnp.arange(2.0)[: len(params["number"])]}
-        return state._replace(variables=state.variables._replace(params=params))
-
-    def init(key, batch):
-        variables = method.init(key, batch)
-        return variables._replace(params=variables.params | {"number": jnp.zeros(())})
-
-    learner = toy.learner_of(method._replace(init=init, loss=loss, frozen=("number",)))
-    return (phase._replace(learner=learner, begin=begin),)
-
-
-def test_a_gradient_of_one_expert_is_found(tmp_path, monkeypatch):
-    monkeypatch.setitem(METHODS, "exploding", Row(exploding, "Of a test.", "2026"))
-    config = CONFIG | {"method": {"name": "exploding"}, "network": {"name": "tiny"}}
-    with pytest.raises(NotFinite, match=r"gradient of expert 2 .* step 4 .* state of step 2 is"):
-        train.run(config, str(tmp_path), splits=toy.splits())
-    check_batch(tmp_path, step=4, experts=[2])
-
-
-def check_batch(folder, step, experts):
-    """diverged.npz has what the experts saw in a step: images and labels of the training set."""
-    with np.load(folder / "diverged.npz", allow_pickle=False) as file:
-        assert file["step"] == step and file["experts"].tolist() == experts
-        assert file["image"].shape == (len(experts), 16, 8, 8, 1)
-        assert file["image"].dtype == np.uint8
-        train_split = toy.splits().train
-        np.testing.assert_array_equal(file["image"], train_split.image[file["index"]])
-        np.testing.assert_array_equal(file["label"], train_split.label[file["index"]])
 
 
 def command(folder, data_dir):

@@ -19,6 +19,14 @@ def sent(number):
     os.kill(os.getpid(), number)
 
 
+@pytest.fixture
+def heeded():
+    """SIGHUP is not ignored, as it is where nohup started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_noted_and_the_second_has_its_usual_effect(number):
     usual = []
@@ -83,6 +91,7 @@ def test_other_threads_leave_signals_alone():
     ],
 )
 @pytest.mark.slow
+@pytest.mark.usefixtures("heeded")
 def test_a_stopped_run_has_saved_and_ends_as_if_untouched(tmp_path, monkeypatch, number, at, saved):
     """Also at the last step, where only the evaluation is left."""
     train.run(CONFIG, str(tmp_path / "whole"), splits=toy.splits())

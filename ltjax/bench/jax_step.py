@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,11 +14,30 @@ from ltjax.data.info import DataInfo
 from ltjax.data.splits import long_tailed_counts
 from ltjax.mesh import fetch
 from ltjax.models import cost
-from ltjax.recipes import recipe_of
+from ltjax.recipes import recipe_of, settings_of
 from ltjax.run.compiled import Compiled
 from ltjax.run.steps_per_call import most_steps
 
 CLASS_COUNTS = long_tailed_counts(100, largest=500, imbalance_factor=100.0)  # 10,847 images
+
+
+def settings(num_experts: int, network: str, batch_size: int, **compute: Any) -> Settings:
+    """CIFAR-100's settings with these networks; `compute`: fields of config.compute.
+
+    Raises:
+      UserError: if there is no such network, or a value is out of range.
+    """
+    return settings_of(
+        {
+            "data": {"name": "cifar100"},
+            "network": {"name": network},
+            "schedule": {"name": "step", "lr": 0.1},
+            "num_experts": num_experts,
+            "batch_size": batch_size,
+            "log_every_steps": max(1, compute.get("steps_per_call", 1)),
+            "compute": compute,
+        }
+    )
 
 
 def random_images() -> InMemory:

@@ -158,6 +158,7 @@ def _row(name, reports):
         "disagreement": [_disagreement(test) for test in tests],
         "measures": [test.get("measures", {}) for test in tests],
         "num_experts": first["config"]["num_experts"],
+        "set_aside": [len(report.get("set_aside", ())) for report in reports],
         "epochs": first["epochs"],
         "train_seconds": [report["cost"]["train_seconds"] for report in reports],
         "parameters": first["cost"]["parameters"],

@@ -80,6 +80,10 @@ def notes(rows: Sequence[dict]) -> list[str]:
             for field, value in row["options"].items()
             if field not in common and f"+{field}=" not in row["method"]
         ]
+        for seed, count in zip(row["seeds"], row.get("set_aside", ()), strict=False):
+            if count:
+                are = f"{'is' if count == 1 else 'are'} set aside (seed {seed})"
+                said.append(f"{count} of {row['num_experts']} experts {are}")
         if row["adapted"]:
             said.append("adapted to the test images without their labels")
         for name in row["measures"][0]:

@@ -138,6 +138,9 @@ class Settings:
     eval_batch_size: Images = 500  # images per step of evaluation, over all devices
     # 0: only at the end.
     eval_every_epochs: Annotated[float, at_least(0), at_most(1_000_000)] = 0.0
+    # If an expert's numbers are no longer finite: "stop" the run, or "set_aside" that expert, and
+    # finish with the others (ltjax.run.divergence).
+    on_divergence: Annotated[str, one_of("stop", "set_aside")] = "stop"
     # These do not change what is learned, so a resumed run may override them.
     log_every_steps: Annotated[int, at_least(1), at_most(1_000_000_000)] = 50
     save_every_epochs: Annotated[float, above(0), at_most(1_000_000)] = 1.0
@@ -152,6 +155,7 @@ class Settings:
 
 # Fields that a resumed run may change, because they do not change what is learned.
 MAY_CHANGE_ON_RESUME = (
+    "on_divergence",
     "log_every_steps",
     "save_every_epochs",
     "data.dir",

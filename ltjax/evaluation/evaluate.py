@@ -1,7 +1,8 @@
 """One pass over a split: experts predict, and their softmax outputs are averaged."""
 
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from ltjax.axes import DATA, EXPERT
 from ltjax.data.images import Images, evaluation_batches
 from ltjax.data.splits import groups
 from ltjax.evaluation import metrics
+from ltjax.experts import without
 from ltjax.learner import Method, Variables
 from ltjax.mesh import EXAMPLES, EXPERTS, WHOLE, Mesh, fetch, over_mesh, place
 
@@ -21,7 +23,7 @@ def evaluator(
     batch_size: int,
     class_counts: np.ndarray,
     combine: str = "probs",
-) -> Callable[[Variables, Images], dict]:
+) -> Callable[[Variables, Images, Sequence[int]], dict]:
     """Compile an evaluation.
 
     Args:
@@ -33,39 +35,45 @@ def evaluator(
       combine: 'probs' or 'logits', which average is the ensemble.
 
     Returns:
-      evaluate(variables, images) -> what metrics.summary says, and 'images_per_second'; of networks
-      with several heads 'head_names' and how they are 'combined', in words ('heads_mean' only if
-      not to the mean of their logits); 'measures' {name: the mean over images for each expert, a
-      list [E]} if the method measures something.
+      evaluate(variables, images, aside) -> what metrics.summary says of the experts that are not
+      set aside (`aside`: their numbers, from 1), and 'expert_numbers', those of 'experts';
+      'images_per_second'; of networks with several heads 'head_names' and how they are 'combined',
+      in words ('heads_mean' only if not to the mean of their logits); 'measures' {name: the mean
+      over images for each expert, a list} if the method measures something.
     """
 
-    def step(variables, batch):
-        found = method.predict(variables, batch)  # leaves [E on this device, ...]
-        logits, heads, measures = jax.tree.map(
-            lambda x: lax.all_gather(x, EXPERT, axis=0, tiled=True), found
-        )
-        sums = metrics.sums(logits, batch["label"], batch["mask"], heads)
-        sums["measures"] = {name: x @ batch["mask"] for name, x in measures.items()}
-        return lax.psum(sums, DATA)
+    @functools.cache
+    def compiled(aside):
+        def step(variables, batch):
+            found = method.predict(variables, batch)  # leaves [E on this device, ...]
+            found = jax.tree.map(lambda x: lax.all_gather(x, EXPERT, axis=0, tiled=True), found)
+            logits, heads, measures = without(found, aside)
+            sums = metrics.sums(logits, batch["label"], batch["mask"], heads)
+            sums["measures"] = {name: x @ batch["mask"] for name, x in measures.items()}
+            return lax.psum(sums, DATA)
 
-    compiled = jax.jit(over_mesh(step, mesh, (EXPERTS, EXAMPLES), WHOLE))
-    warm: set[int] = set()  # batch sizes that are compiled
+        return jax.jit(over_mesh(step, mesh, (EXPERTS, EXAMPLES), WHOLE))
+
+    warm: set[tuple] = set()  # batch sizes, and who is set aside, that are compiled
     share = mesh.shape[DATA]
 
-    def evaluate(variables: Variables, images: Images) -> dict:
-        size = -(-min(batch_size, len(images.label)) // share) * share
-        if size not in warm:  # compile first, so that it is not counted
+    def evaluate(variables: Variables, images: Images, aside: Sequence[int] = ()) -> dict:
+        size, aside = -(-min(batch_size, len(images.label)) // share) * share, tuple(aside)
+        sums = compiled(aside)
+        if (size, aside) not in warm:  # compile first, so that it is not counted
             first = next(evaluation_batches(images, size))
-            jax.block_until_ready(compiled(variables, place(first, mesh, EXAMPLES)))
-            warm.add(size)
+            jax.block_until_ready(sums(variables, place(first, mesh, EXAMPLES)))
+            warm.add((size, aside))
         start = time.perf_counter()
         batches = evaluation_batches(images, size)
-        parts = [compiled(variables, place(batch, mesh, EXAMPLES)) for batch in batches]
+        parts = [sums(variables, place(batch, mesh, EXAMPLES)) for batch in batches]
         parts = [jax.tree.map(np.float64, part) for part in fetch(parts)]
         totals = jax.tree.map(lambda *leaves: sum(leaves), *parts)
         seconds = time.perf_counter() - start
 
         result = metrics.summary(totals, groups(class_counts), combine)
+        all_ = range(1, len(jax.tree.leaves(variables)[0]) + 1)
+        result["expert_numbers"] = [number for number in all_ if number not in aside]
         result["images_per_second"] = len(images.label) / seconds
         if "heads" in result:
             result["head_names"], result["combined"] = list(method.head_names), method.combined

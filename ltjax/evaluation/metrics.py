@@ -145,11 +145,15 @@ def one_line(split: str, result: dict) -> str:
     return f"{split} accuracy {100 * result['average']['accuracy']:.2f} (experts {experts})"
 
 
-def scalars(split: str, result: dict) -> dict:
-    """An evaluation as an event of the log; groups without classes are left out."""
+def scalars(split: str, result: dict, num_experts: int) -> dict:
+    """An evaluation as an event of the log.
+
+    Groups without classes are left out; experts that are set aside have None.
+    """
     names = ("accuracy", "many", "medium", "few", "nll", "ece")
     average = {f"{split}/{name}": result["average"][name] for name in names}
-    experts = [one["accuracy"] for one in result["experts"]]
+    found = dict(zip(result["expert_numbers"], result["experts"], strict=True))
+    experts = [found[i]["accuracy"] if i in found else None for i in range(1, num_experts + 1)]
     return {k: v for k, v in average.items() if v is not None} | {f"{split}/experts": experts}
 
 

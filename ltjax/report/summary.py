@@ -3,7 +3,7 @@
 import importlib.metadata
 import platform
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from ltjax.models.layers import described
 from ltjax.phases import Phase, steps_per_epoch
 from ltjax.report.wording import data_title
 from ltjax.run.files import FORMAT
+from ltjax.run.shared import SetAside
 
 
 def describe(
@@ -28,6 +29,7 @@ def describe(
     seconds: float,
     rates: list[float],
     options: Mapping[str, Any],
+    set_aside: Sequence[SetAside] = (),
 ) -> dict:
     """All that is known of a finished run, as plain Python values.
 
@@ -39,6 +41,7 @@ def describe(
       seconds: of training: compiling, evaluating and saving on the way included.
       rates: images per second in training, summed over experts, one number a line of the log.
       options: {field: value} beyond those that the method sets, ltjax.recipes.own_choices.
+      set_aside: experts that count in none of the results.
     """
     train = splits.manifest["train"]
     steps = sum(phase.num_steps for phase in recipe)
@@ -46,11 +49,12 @@ def describe(
         "format": FORMAT,
         "title": (
             f"{data_title(as_dict(settings))}: {_title(settings, recipe, options)}, "
-            f"seed {settings.seed}"
+            f"seed {settings.seed}" + (f", {len(set_aside)} set aside" if set_aside else "")
         ),
         "config": as_dict(settings),
         "options": dict(options),
         "adapted": _adapted(recipe),
+        "set_aside": [one._asdict() | {"said": str(one)} for one in set_aside],
         "data": {
             "rule": train["rule"],
             "sha256": train["sha256"],
@@ -64,7 +68,7 @@ def describe(
             phase.num_steps / steps_per_epoch(splits.info.num_train, phase) for phase in recipe
         ),
         "cost": {
-            **_network_cost(splits, recipe[-1]),
+            **_network_cost(splits, recipe[-1], recipe[-1].num_experts - len(set_aside)),
             "train_seconds": seconds,
             "train_images_per_second": statistics.median(rates) if rates else None,
             "eval_images_per_second": results["test"]["images_per_second"],
@@ -113,7 +117,7 @@ def _adapted(recipe: tuple[Phase, ...]) -> bool:
     return any(phase.source == "test" for phase in recipe)
 
 
-def _network_cost(splits: Splits, phase: Phase) -> dict:
+def _network_cost(splits: Splits, phase: Phase, num_experts: int) -> dict:
     image = jax.ShapeDtypeStruct((1, *splits.info.image_shape), jnp.uint8)
     batch = {"image": image, "label": jax.ShapeDtypeStruct((1,), jnp.int32)}
     state = jax.eval_shape(phase.learner.init, jax.random.key(0), batch)
@@ -124,7 +128,7 @@ def _network_cost(splits: Splits, phase: Phase) -> dict:
     )
     return {
         "parameters_per_expert": parameters,
-        "parameters": parameters * phase.num_experts,
+        "parameters": parameters * num_experts,
         "multiply_adds_per_expert": multiply_adds,
-        "multiply_adds": multiply_adds * phase.num_experts,
+        "multiply_adds": multiply_adds * num_experts,
     }

@@ -2,7 +2,7 @@
 
 import io
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console, Group
@@ -76,8 +76,8 @@ def _accuracy_table(split: str, result: dict) -> Table:
     )
     table = _numbers_table(f"{split}: {result['images']:,} images; classes: {groups}")
     experts = result["experts"]
-    for i, one in enumerate(experts):
-        table.add_row(f"expert {i + 1}", *_cells(one))
+    for i, one in zip(_numbers_of(result), experts, strict=True):
+        table.add_row(f"expert {i}", *_cells(one))
     if len(experts) > 1:
         mean = {key: _mean([one[key] for one in experts]) for key, _ in COLUMNS}
         table.add_row("mean expert", *_cells(mean))
@@ -92,8 +92,8 @@ def _heads_table(split: str, result: dict) -> Table:
     heads, num_experts = result["heads"], len(result["experts"])
     means = result.get("heads_mean") or [None] * num_experts  # where the output is something else
     per_expert = len(heads) // num_experts
-    for i, mean in enumerate(means):
-        expert = f"expert {i + 1}, " if num_experts > 1 else ""
+    for i, (number, mean) in enumerate(zip(_numbers_of(result), means, strict=True)):
+        expert = f"expert {number}, " if num_experts > 1 else ""
         for k, one in enumerate(heads[i * per_expert : (i + 1) * per_expert], start=1):
             table.add_row(f"{expert}head {k}", *_cells(one))
         if mean:
@@ -106,15 +106,21 @@ def _average_table(split: str, result: dict) -> Table:
     table.add_column("", no_wrap=True)
     for title in ("both right", "only average right", "only expert right", "both wrong", "gain"):
         table.add_column(title, justify="right")
-    for i, own in enumerate(result["against_average"], start=1):
+    for i, own in zip(_numbers_of(result), result["against_average"], strict=True):
         cells = [own["all"][name] for name in _CELLS]
         gain = 100 * (own["all"]["average_only"] - own["all"]["expert_only"]) / result["images"]
         table.add_row(f"expert {i}", *(f"{cell:,}" for cell in cells), f"{gain:+.2f}")
     return table
 
 
+def _numbers_of(result: dict) -> Sequence[int]:
+    """Those of its experts; reports of earlier versions have all."""
+    return result.get("expert_numbers") or range(1, len(result["experts"]) + 1)
+
+
 def _sentences(report: dict) -> list[str]:
-    lines = [*of_heads(report["splits"]["test"], report["cost"]["multiply_adds_per_expert"])]
+    lines = [one["said"] for one in report.get("set_aside", ())]
+    lines += of_heads(report["splits"]["test"], report["cost"]["multiply_adds_per_expert"])
     for split, result in report["splits"].items():
         experts, average = result["experts"], result["average"]["accuracy"]
         if len(experts) == 1:

@@ -10,7 +10,7 @@ import gc
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -23,7 +23,7 @@ from ltjax.run.digest import digests
 from ltjax.run.quiet import quiet
 
 FOLDER = "checkpoints"
-FORMAT = 1  # of what is saved beside a state; 0, of earlier versions, has no digests
+FORMAT = 2  # of what is saved beside a state; 0, of earlier versions, has no digests
 KEPT = 2  # checkpoints, the newest
 
 
@@ -34,6 +34,7 @@ class Position(NamedTuple):
     step: int
     seconds: float  # that training has taken so far
     log: str = ""  # digest of the log until here, "" if unknown (ltjax.run.folder.Log)
+    set_aside: Sequence[Sequence] = ()  # the fields of each ltjax.run.shared.SetAside
 
 
 def newest(folder: str | pathlib.Path) -> int | None:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 import jax
@@ -53,11 +54,15 @@ class Display:
         """Move the bar."""
         self._bar.update(self._task, completed=done)
 
-    def numbers(self, done: int, losses: list[float], images_per_second: float | None) -> None:
+    def numbers(
+        self, done: int, losses: Sequence[float | None], images_per_second: float | None
+    ) -> None:
         """Show the losses of the experts and the speed, images of all experts per second.
 
-        Where all losses are 0 nothing is learned by gradients, and they are left out.
+        Where all losses are 0 nothing is learned by gradients, and they are left out; None is one
+        of an expert that is set aside.
         """
+        losses = [loss for loss in losses if loss is not None]
         shown = losses if len(losses) <= 4 else [min(losses), max(losses)]
         between = " " if len(losses) <= 4 else " to "
         parts = [f"loss {between.join(f'{x:.2f}' for x in shown)}"] if any(losses) else []

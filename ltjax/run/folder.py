@@ -235,7 +235,7 @@ def _event(number, **content):
 
 def _scalars(name, value):
     if isinstance(value, list):
-        return [(f"{name}/expert{i + 1}", x) for i, x in enumerate(value)]
+        return [(f"{name}/expert{i}", x) for i, x in enumerate(value, 1) if x is not None]
     return [(name, value)] if isinstance(value, float) else []
 
 

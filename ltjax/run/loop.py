@@ -4,21 +4,19 @@ One call takes several steps, but never passes a step at which the loop logs, ev
 The order is: update; every `log_every_steps`, log a line of metrics per expert; every
 `eval_every_epochs`, and at the end of a phase that another one follows, evaluate, then, on a
 held-out split, call `after_eval`; every `save_every_epochs`, after an evaluation, at the end and
-on a signal to stop, save. Values that are not finite are never logged or saved.
+on a signal to stop, save. Values that are not finite are never logged or saved, but for the state
+of experts that are set aside (ltjax.run.divergence).
 """
 
 import pathlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from rich.console import Console
 
-from ltjax import storage
-from ltjax.config.settings import Settings
 from ltjax.data.images import Images
 from ltjax.evaluation.metrics import one_line, scalars
 from ltjax.learner import TrainState, Variables
@@ -27,9 +25,8 @@ from ltjax.phases import Phase, steps_per_epoch
 from ltjax.run.checkpoint import Position
 from ltjax.run.compiled import Compiled
 from ltjax.run.console import Display, Speed, say
-from ltjax.run.divergence import BATCH, NotFinite, first_bad, write_batch
-from ltjax.run.folder import Log
-from ltjax.run.saving import Checkpoints
+from ltjax.run.divergence import Watch
+from ltjax.run.shared import Run
 from ltjax.run.signals import Signals
 from ltjax.run.steps_per_call import most_steps, strides
 
@@ -42,24 +39,12 @@ class Stopped(Exception):  # noqa: N818, not an error
         self.exit_code = 128 + number
 
 
-class Run(NamedTuple):
-    """What all phases of a run share."""
-
-    settings: Settings
-    num_train: int  # training images, by which epochs are counted
-    recipe: tuple[Phase, ...]
-    folder: pathlib.Path
-    checkpoints: Checkpoints
-    log: Log
-    console: Console
-
-
 class Evaluation(NamedTuple):
     """What a phase is evaluated on while it trains."""
 
     split: str  # "validation", or "test"
     images: Images
-    evaluate: Callable[[Variables, Images], dict]  # see ltjax.evaluation.evaluate.evaluator
+    evaluate: Callable[[Variables, Images, Sequence[int]], dict]  # as `evaluator` makes it
 
 
 class Loop:
@@ -70,7 +55,8 @@ class Loop:
         settings, phase = run.settings, run.recipe[number]
         self.run, self.phase, self._phase_number = run, phase, number
         self._compiled, self._evaluation = compiled, evaluation
-        self._per_epoch = steps_per_epoch(run.num_train, phase)
+        self._watch = Watch(run, number, compiled)
+        self._per_epoch = steps_per_epoch(run.info.num_train, phase)
         self._log_every = settings.log_every_steps
         self._eval_every = self._steps(settings.eval_every_epochs)
         self._save_every = self._steps(settings.save_every_epochs)
@@ -139,52 +125,51 @@ class Loop:
         several = f" of {self.phase.num_steps:,} of {self.phase.name}"
         return f"step {done:,}{several if len(self.run.recipe) > 1 else ''}"
 
-    def save(self, state: TrainState, done: int, seconds: float) -> None:
-        """Save the state after `done` steps of this phase, if it is finite."""
-        self._check_finite(fetch(self._compiled.programs.is_finite(state)), "state", done)
-        self.run.log.flush()
-        position = Position(self._phase_number, done, seconds, self.run.log.digest())
-        self.run.checkpoints.save(self._number(done), state, position)
+    def save(self, state: TrainState, done: int, seconds: float, again: bool = False) -> None:
+        """Save the state after `done` steps of this phase, if it is finite.
 
-    def located(self, diverged: NotFinite, begin: Callable[[], TrainState]) -> NotFinite:
-        """The same, of the first step that was not finite; its batch is written beside the log.
-
-        Args:
-          diverged: what `train` raised.
-          begin: () -> the state that the phase begins with, used if none of it was saved.
-
-        Returns:
-          `diverged` itself, if all steps are finite this time.
+        again: the last state of the run, which is saved already.
         """
-        run, compiled = self.run, self._compiled
-        saved = run.checkpoints.position()
-        if saved and saved.phase == self._phase_number:
-            start, state = saved.step, run.checkpoints.restore(like=begin())
-        else:
-            start, state = 0, begin()
-        say(run.console, f"Looking for the first step after {start:,} that is not finite.")
-        found = first_bad(compiled, state, start, diverged.step)
-        if found is None:
-            return diverged
-        kept = diverged.kept
-        if jax.process_index() == 0:
-            with storage.writing(run.folder / BATCH):
-                write_batch(run.folder / BATCH, compiled, found)
-            kept += f", the batch of that step in {BATCH}"
-        return NotFinite(found.what, found.experts, found.step, diverged.phase, kept)
+        self._watch.check(fetch(self._compiled.programs.is_finite(state)), "state", done)
+        self.run.log.flush()
+        aside = [list(one) for one in self.run.set_aside]
+        position = Position(self._phase_number, done, seconds, self.run.log.digest(), aside)
+        self.run.checkpoints.save(self._number(done) + again, state, position)
 
-    def check_outputs(self, split: str, result: dict, done: int) -> None:
-        """Refuse an evaluation whose numbers are not finite.
+    def final(self, state: TrainState, splits: Mapping[str, Images], seconds: float) -> dict:
+        """Evaluate the last state on each split, {split: what the evaluator says}.
 
         Raises:
-          NotFinite: naming the experts.
+          NotFinite: if an output is not.
         """
-        is_finite = np.isfinite([one["nll"] for one in result["experts"]])
-        self._check_finite(is_finite, f"output on the {split} split", done)
+        before, done = self.run.aside(), self.phase.num_steps
+        results = self._evaluate(state, splits, done)
+        if self.run.aside() != before:  # the state that is kept says it, too
+            self.save(state, done, seconds, again=True)
+        return results
+
+    def _evaluate(self, state, splits, done):
+        """Without the experts that are set aside, by now or by what is found here."""
+        aside, evaluate = self.run.aside(), self._evaluation.evaluate
+        results = {name: evaluate(state.variables, of, aside) for name, of in splits.items()}
+        for name, result in results.items():
+            is_finite = np.ones(self.phase.num_experts, bool)
+            for i, one in zip(result["expert_numbers"], result["experts"], strict=True):
+                is_finite[i - 1] = np.isfinite(one["nll"])
+            self._watch.check(is_finite, f"output on the {name} split", done, replay=False)
+        return results if self.run.aside() == aside else self._evaluate(state, splits, done)
 
     def _log(self, done, metrics, speed, display):
-        values = {f"train/{name}": value.tolist() for name, value in metrics.items()}
-        self._check_finite(np.isfinite(values["train/loss"]), "loss", done)
+        before = self.run.aside()
+        for name, value in metrics.items():
+            self._watch.check(np.isfinite(value), name, done)
+        aside = self.run.aside()
+        if aside != before:  # steps were taken again
+            speed.pause()
+        values = {
+            f"train/{name}": [None if i in aside else x for i, x in enumerate(value.tolist(), 1)]
+            for name, value in metrics.items()
+        }
         rate = speed.lap(done)
         if rate is not None:
             values["images_per_second"] = rate
@@ -192,23 +177,17 @@ class Loop:
         display.numbers(done, values["train/loss"], rate)
 
     def _evaluate_and_tell(self, state, done):
-        split, images, evaluate = self._evaluation
-        result = evaluate(state.variables, images)
-        self.check_outputs(split, result, done)
+        split, images, _ = self._evaluation
+        result = self._evaluate(state, {split: images}, done)[split]
         if split == "validation":  # methods never learn from the test split
             state = self._compiled.after_eval(state, result)
-        self.run.log.write(self._number(done), **self._when(done), **scalars(split, result))
+        self.run.log.write(
+            self._number(done), **self._when(done), **scalars(split, result, self.phase.num_experts)
+        )
         phase = f"{self.phase.name}, " if len(self.run.recipe) > 1 else ""
         epoch = f"{phase}epoch {done / self._per_epoch:.4g}"
         say(self.run.console, f"{epoch}: {one_line(split, result)}")
         return state
-
-    def _check_finite(self, is_finite, what, done):
-        if not is_finite.all():
-            bad = np.flatnonzero(~is_finite) + 1
-            self.run.checkpoints.wait()
-            kept = f"{self.run.checkpoints.kept()} in {self.run.folder}"
-            raise NotFinite(what, bad.tolist(), done, self.phase.name, kept)
 
     def _steps(self, epochs):
         return max(1, round(epochs * self._per_epoch)) if epochs else 0

@@ -1,49 +1,37 @@
 """Counts the kernels that a training step launches on an accelerator, from a profile.
 
-    python benchmarks/kernels.py --json kernels.json --convolution blocks --dtype bfloat16
+    python -m ltjax.bench launches --json launches.json --convolution blocks --dtype bfloat16
 
 A step of small networks is bound by launches rather than arithmetic, if there are many and each is
 short. On CPU there is no device in the profile, and nothing is counted.
 """
 
-import argparse
 import collections
 import json
 import pathlib
 import tempfile
+from collections.abc import Sequence
 
 import jax
 from jax.profiler import ProfileData
 
+from ltjax import storage
 from ltjax.bench import jax_step
-from ltjax.config.settings import CONVOLUTIONS, DTYPES, settings_from
+from ltjax.bench.arguments import add_step, parser_for, positive
 from ltjax.experts import best_over
 
 CALLS = 3
 
 
-def main() -> None:
-    """Profile a few calls, and write what ran."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--json", type=pathlib.Path, required=True)
-    add("--experts", type=int, default=3)
-    add("--batch-size", type=int, default=128)
-    add("--network", default="resnet32")
-    add("--convolution", choices=CONVOLUTIONS, default="plain")
-    add("--experts-over", default="auto")
-    add("--dtype", choices=DTYPES, default="float32")
-    args = parser.parse_args()
+def main(arguments: Sequence[str]) -> int:
+    """Profile a few calls, and write what ran; returns the exit code."""
+    parser = parser_for("launches", __doc__)
+    parser.add_argument("--json", type=pathlib.Path, required=True, help="a file for what ran")
+    parser.add_argument("--experts", type=positive, default=3, help="E; 3")
+    add_step(parser.add_argument, convolution="plain")
+    args = parser.parse_args(arguments)
     compute = {name: getattr(args, name) for name in ("convolution", "experts_over", "dtype")}
-    settings = settings_from(
-        {
-            "data": {"name": "cifar100"},
-            "network": {"name": args.network},
-            "num_experts": args.experts,
-            "batch_size": args.batch_size,
-            "compute": compute,
-        }
-    )
+    settings = jax_step.settings(args.experts, args.network, args.batch_size, **compute)
     step = jax_step.Step(settings, jax_step.random_images())
     losses = step.losses()
     next(losses)
@@ -55,8 +43,9 @@ def main() -> None:
         found = counted(ProfileData.from_file(str(path)), CALLS * step.steps_per_call)
     over = best_over(settings.compute)
     result = {"experts": args.experts, **compute, "experts_over": over, **found}
-    args.json.write_text(json.dumps(result, indent=2) + "\n")
+    storage.write_json(args.json, result)
     print(json.dumps(result))
+    return 0
 
 
 def counted(profile: ProfileData, steps: int) -> dict:
@@ -84,7 +73,3 @@ def counted(profile: ProfileData, steps: int) -> dict:
             for name, taken in nanoseconds.most_common(10)
         ],
     }
-
-
-if __name__ == "__main__":
-    main()

@@ -1,22 +1,22 @@
 """Checks that a training step is right on the available device, in six comparisons.
 
-    python benchmarks/gpu_check.py --json check.json
+    python -m ltjax.bench check --json check.json
 
 Three ResNet-8 experts on noise: the device against the CPU in plain float32, the ways to map
 experts against one another, bfloat16 against float32, and many steps a call against one. The tests
 in tests/ run on CPU; this is what of them matters elsewhere. The exit code is 1 if one fails.
 """
 
-import argparse
 import json
 import pathlib
-import sys
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
+from ltjax import storage
 from ltjax.bench import jax_step
-from ltjax.config.settings import settings_from
+from ltjax.bench.arguments import parser_for, positive
 from ltjax.mesh import fetch
 from ltjax.recipes import recipe_of
 from ltjax.run.compiled import Compiled
@@ -30,12 +30,12 @@ FORMS = {
 ROUNDING = 2.0**-9  # of a number stored in bfloat16
 
 
-def main() -> int:
-    """Compare, print, and write what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path)
-    parser.add_argument("--batch-size", type=int, default=32)
-    args = parser.parse_args()
+def main(arguments: Sequence[str]) -> int:
+    """Compare, print, and write what was found; returns the exit code."""
+    parser = parser_for("check", __doc__)
+    parser.add_argument("--json", type=pathlib.Path, help="a file for what was found")
+    parser.add_argument("--batch-size", type=positive, default=32, help="images per expert; 32")
+    args = parser.parse_args(arguments)
     jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
     device, found = jax.devices()[0], {}
 
@@ -45,7 +45,7 @@ def main() -> int:
         print(f"{'right' if one['right'] else 'WRONG':5} {name}: {shown}", flush=True)
         if args.json:
             result = {"device": device.device_kind, "jax": jax.__version__, "checks": found}
-            args.json.write_text(json.dumps(result, indent=2) + "\n")
+            storage.write_text(args.json, json.dumps(result, indent=2) + "\n")  # NaN, too
 
     # Gradients: a ReLU whose input rounds to the other side of zero moves a tensor by up to 1 %;
     # one counted twice, or an expert mixed up with another, moves it by 100 %. After 8 steps such
@@ -74,15 +74,7 @@ class Experts:
     def trained(self, device, calls=(1,), **compute) -> list[tuple]:
         """(losses [E], statistics, momentum) after each of `calls`, numbers of steps; NumPy."""
         compute = {"convolution": "plain", "experts_over": "unroll"} | compute
-        settings = settings_from(
-            {
-                "data": {"name": "cifar100"},
-                "network": {"name": "resnet8"},
-                "num_experts": NUM_EXPERTS,
-                "batch_size": self._batch_size,
-                "compute": compute,
-            }
-        )
+        settings = jax_step.settings(NUM_EXPERTS, "resnet8", self._batch_size, **compute)
         images = self._images
         info = jax_step.info_of(settings, images)
         (phase,) = recipe_of(settings, info)
@@ -117,7 +109,3 @@ def _distance(found, expected):
             continue
         apart, size = apart + np.sum((x - np.float64(y)) ** 2), size + np.sum(np.float64(y) ** 2)
     return float(np.sqrt(apart / size))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

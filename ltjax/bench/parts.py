@@ -1,6 +1,6 @@
 """Times what a training step does besides the networks, each part compiled by itself.
 
-    python benchmarks/rest.py
+    python -m ltjax.bench parts
 
 Parts: what the host does (drawing indices and handing them over); gathering images, augmenting and
 normalising them; the loss of the logits, its gradient and the accuracy; the optimiser. Compiled
@@ -8,10 +8,10 @@ alone, a part also writes its result to memory, which inside the step it may not
 rather too large. ResNet-32, 100 classes, as `python -m ltjax.bench`.
 """
 
-import argparse
 import functools
 import statistics
 import time
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,31 +20,24 @@ import optax
 
 from ltjax import mesh, optim, runtime
 from ltjax.bench import jax_step
+from ltjax.bench.arguments import add_step, parser_for, positive
 from ltjax.build import objective, on_images, phase
-from ltjax.config.settings import settings_from
 from ltjax.experts import seeded_keys
 from ltjax.learner import LossOutput, Method
 from ltjax.methods.classifier import method_for
 from ltjax.run.compiled import Compiled
 
 
-def main() -> None:
-    """Print milliseconds and shares of the whole step."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--experts", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--network", default="resnet32")
-    parser.add_argument("--rounds", type=int, default=20)
-    args = parser.parse_args()
+def main(arguments: Sequence[str]) -> int:
+    """Print milliseconds and shares of the whole step; returns the exit code."""
+    parser = parser_for("parts", __doc__)
+    parser.add_argument("--experts", type=positive, default=3, help="E; 3")
+    parser.add_argument("--rounds", type=positive, default=20, help="timed calls of each; 20")
+    add_step(parser.add_argument, convolution="winograd")
+    args = parser.parse_args(arguments)
     runtime.keep_freed_memory()
-    settings = settings_from(
-        {
-            "data": {"name": "cifar100"},
-            "network": {"name": args.network},
-            "num_experts": args.experts,
-            "batch_size": args.batch_size,
-        }
-    )
+    compute = {name: getattr(args, name) for name in ("convolution", "experts_over", "dtype")}
+    settings = jax_step.settings(args.experts, args.network, args.batch_size, **compute)
     images = jax_step.random_images()
     whole = jax_step.Step(settings, images).losses()
     todo = {"whole": lambda: next(whole)} | parts(settings, images)
@@ -60,6 +53,7 @@ def main() -> None:
     for name, part in zip(list(todo)[1:], rest, strict=True):
         print(f"{name:<45}{1e3 * part:8.2f} ms {100 * part / step:6.2f} %")
     print(f"{'together':<45}{1e3 * sum(rest):8.2f} ms {100 * sum(rest) / step:6.2f} %")
+    return 0
 
 
 def parts(settings, images) -> dict:
@@ -143,7 +137,3 @@ def parts(settings, images) -> dict:
 def compiled(f, on, specs):
     """f over the mesh, as the step is."""
     return jax.jit(mesh.over_mesh(f, on, specs, mesh.EXPERTS))
-
-
-if __name__ == "__main__":
-    main()

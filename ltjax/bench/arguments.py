@@ -1,0 +1,36 @@
+"""Options that several measurements share."""
+
+import argparse
+from collections.abc import Callable
+
+from ltjax.config.settings import CONVOLUTIONS, DTYPES
+from ltjax.models import NETWORKS
+
+
+def parser_for(command: str, about: str) -> argparse.ArgumentParser:
+    """A parser of `python -m ltjax.bench COMMAND` that prints `about` as it stands."""
+    return argparse.ArgumentParser(
+        f"python -m ltjax.bench {command}".strip(),
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_step(add: Callable, convolution: str) -> None:
+    """Add what a step computes to a parser, by its `add_argument`.
+
+    convolution: the default form.
+    """
+    add("--batch-size", type=positive, default=128, help="images per expert; 128")
+    add("--network", choices=sorted(NETWORKS), default="resnet32", help="resnet32")
+    add("--convolution", choices=CONVOLUTIONS, default=convolution, help=convolution)
+    add("--experts-over", choices=["auto", "vmap", "unroll", "map"], default="auto")
+    add("--dtype", choices=DTYPES, default="float32", help="of activations; PyTorch: autocast")
+
+
+def positive(text: str) -> int:
+    """A whole number, at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is too few; at least 1")
+    return value
