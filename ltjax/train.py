@@ -17,6 +17,7 @@ from ltjax.mesh import process_zero_first
 from ltjax.models import cost
 from ltjax.report import summary as report
 from ltjax.report import tables
+from ltjax.report.wording import changes
 from ltjax.run import checkpoint
 from ltjax.run import folder as run_folder
 from ltjax.run.checkpoint import Position
@@ -124,8 +125,12 @@ def _train_and_report(settings, splits, recipe, folder, checkpoints, console) ->
     digest = saved.log if saved else ""
     with run_folder.Log(folder, reached, digest, functools.partial(say, console)) as log:
         aside = [SetAside(*one) for one in saved.set_aside] if saved else []
-        shared = Run(settings, splits.info, recipe, folder, checkpoints, log, console, aside)
-        result = _train(shared, splits, saved)
+        around = [*(saved.surroundings if saved else ())]
+        now = report.surroundings(settings.compute)
+        if around[-1:] != [now]:
+            around.append(now)
+        parts = settings, splits.info, recipe, folder, checkpoints, log, console, aside, around
+        result = _train(Run(*parts), splits, saved)
     checkpoints.wait()
     result["checkpoint"] = checkpoint.newest(folder)
     run_folder.write(folder / "report.md", tables.markdown(result))
@@ -149,8 +154,8 @@ def _train(run: Run, splits: datasets.Splits, saved: Position | None) -> dict:
     for note in recipes.notes(settings):
         say(run.console, f"Note: {note}")
     state, seconds = None, saved.seconds if saved else 0.0
-    for one in run.set_aside:
-        say(run.console, str(one))
+    for one in (*run.set_aside, *changes(run.surroundings)):
+        say(run.console, f"Note: {one}")
     evaluated = splits.evaluated()
     held_out = next(iter(evaluated))  # "validation" if there is one, else "test"
     for phase_number in range(saved.phase if saved else 0, len(run.recipe)):
@@ -176,8 +181,10 @@ def _train(run: Run, splits: datasets.Splits, saved: Position | None) -> dict:
     result = loop.final(state, evaluated, seconds)
     rates = [event["images_per_second"] for event in run.log.read() if "images_per_second" in event]
     counted = recipes.recipe_of(cost.countable(settings), info)
-    aside = run.set_aside
-    return report.describe(settings, splits, counted, result, seconds, rates, options, aside)
+    found = report.describe(
+        settings, splits, counted, result, seconds, rates, options, run.set_aside
+    )
+    return found | {"surroundings": run.surroundings}
 
 
 def _compiled(run: Run, splits: datasets.Splits, number: int) -> Compiled:

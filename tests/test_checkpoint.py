@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toy
 
-from ltjax import train
+from ltjax import runtime, train
 from ltjax.errors import UserError
 from ltjax.run import checkpoint
 from ltjax.run.checkpoint import Damaged, Position, read_position, read_state
@@ -175,10 +175,22 @@ def test_a_checkpoint_of_an_earlier_version_is_read(own):
     assert checkpoint.is_good(own)
 
 
+def test_a_run_that_is_resumed_elsewhere_says_so(own, monkeypatch, capsys):
+    (own / "report.json").unlink()
+    shutil.rmtree(own / "checkpoints" / "10")
+    before = runtime.device()
+    monkeypatch.setattr(runtime, "device", lambda: "an abacus")
+    said = f"device was {before}, is an abacus"
+    report = run(own)
+    assert said in capsys.readouterr().out and said in (own / "report.md").read_text()
+    assert [one["device"] for one in report["surroundings"]] == [before, "an abacus"]
+
+
 def test_a_checkpoint_of_a_later_version_is_refused(own):
     path = own / "checkpoints" / "10" / "position" / "metadata"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
-    with pytest.raises(UserError, match="has format 2.*reads formats up to 1"):
+    later = {"format": checkpoint.FORMAT + 1}
+    path.write_text(json.dumps(json.loads(path.read_text()) | later))
+    with pytest.raises(UserError, match="has format 3.*reads formats up to 2"):
         read_state(own)
 
 

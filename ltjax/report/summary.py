@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax import __version__, runtime
-from ltjax.config.settings import Settings, as_dict
+from ltjax.config.settings import Compute, Settings, as_dict
 from ltjax.data.datasets import Splits
 from ltjax.models import cost
 from ltjax.models.layers import described
@@ -83,6 +83,16 @@ def describe(
             **{name: importlib.metadata.version(name) for name in ("jax", "flax", "optax")},
         },
     }
+
+
+def surroundings(compute: Compute) -> dict[str, str]:
+    """What the rounding of a run depends on, beyond its config and its seed."""
+    around = {
+        "JAX": jax.__version__,
+        "device": runtime.device(),
+        "convolutions": described(compute),
+    }
+    return around | runtime.environment()
 
 
 def headline(

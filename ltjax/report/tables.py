@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ltjax.errors import plain
 from ltjax.report.narrow import Continued
-from ltjax.report.wording import LEGEND, NAMES, named, of_heads, setting
+from ltjax.report.wording import LEGEND, NAMES, changes, named, of_heads, setting
 
 COLUMNS = (
     ("accuracy", "acc"),
@@ -120,6 +120,7 @@ def _numbers_of(result: dict) -> Sequence[int]:
 
 def _sentences(report: dict) -> list[str]:
     lines = [one["said"] for one in report.get("set_aside", ())]
+    lines += changes(report.get("surroundings", ()))
     lines += of_heads(report["splits"]["test"], report["cost"]["multiply_adds_per_expert"])
     for split, result in report["splits"].items():
         experts, average = result["experts"], result["average"]["accuracy"]

@@ -1,6 +1,7 @@
 """Words about runs: the data, the setting, what heads amount to. Nothing here needs JAX."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 
 from ltjax.data.splits import FEW, MANY
 
@@ -37,6 +38,16 @@ def named(choice: dict) -> str:
     """A choice by name, with its options."""
     options = ", ".join(f"{key} {value}" for key, value in choice.items() if key != "name")
     return choice["name"] + (f" ({options})" if options else "")
+
+
+def changes(surroundings: Sequence[Mapping[str, str]]) -> list[str]:
+    """How each surroundings of a run differ from those before; see summary.surroundings."""
+    found = []
+    for before, after in itertools.pairwise(surroundings):
+        names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        said = [f"{n} was {before.get(n, 'not set')}, is {after.get(n, 'not set')}" for n in names]
+        found.append(f"Resumed elsewhere, numbers agree to rounding: {'; '.join(said)}.")
+    return found
 
 
 def of_heads(result: dict, multiply_adds: int) -> Iterable[str]:

@@ -35,6 +35,7 @@ class Position(NamedTuple):
     seconds: float  # that training has taken so far
     log: str = ""  # digest of the log until here, "" if unknown (ltjax.run.folder.Log)
     set_aside: Sequence[Sequence] = ()  # the fields of each ltjax.run.shared.SetAside
+    surroundings: Sequence[dict[str, str]] = ()  # one after another, ltjax.report.summary
 
 
 def newest(folder: str | pathlib.Path) -> int | None:

@@ -133,7 +133,8 @@ class Loop:
         self._watch.check(fetch(self._compiled.programs.is_finite(state)), "state", done)
         self.run.log.flush()
         aside = [list(one) for one in self.run.set_aside]
-        position = Position(self._phase_number, done, seconds, self.run.log.digest(), aside)
+        place = self._phase_number, done, seconds, self.run.log.digest()
+        position = Position(*place, aside, self.run.surroundings)
         self.run.checkpoints.save(self._number(done) + again, state, position)
 
     def final(self, state: TrainState, splits: Mapping[str, Images], seconds: float) -> dict:

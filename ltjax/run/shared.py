@@ -38,6 +38,7 @@ class Run(NamedTuple):
     log: Log
     console: Console
     set_aside: list[SetAside]  # by the checkpoint that the run began with; grows
+    surroundings: list[dict[str, str]]  # of what was trained so far, the present ones last
 
     def aside(self) -> tuple[int, ...]:
         """The experts that are set aside, from 1."""

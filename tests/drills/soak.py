@@ -4,9 +4,9 @@
     python tests/drills/soak.py --steps 5000
 
 Memory, open files, threads and the folder of checkpoints are looked at after each tenth. Between
-the third and the last look memory may grow by 40 KiB a save, and nothing else may: TensorStore keeps
-what it answers when Orbax asks it for its metrics, twice a save. The log grows by a line an entry, as
-it should.
+the third and the last look memory may grow by 40 KiB a save, and nothing else may: TensorStore
+keeps what it answers when Orbax asks it for its metrics, twice a save. The log grows by a line an
+entry, as it should.
 """
 
 import argparse
