@@ -121,16 +121,22 @@ def _report(folder: pathlib.Path, console: Console) -> dict | None:
 def _train_and_report(settings, splits, recipe, folder, checkpoints, console) -> dict:
     """Train what is left, evaluate, and write the report once everything else is on the disk."""
     saved = checkpoints.position()
-    reached = number(recipe, saved.phase, saved.step) if saved else 0
-    digest = saved.log if saved else ""
-    with run_folder.Log(folder, reached, digest, functools.partial(say, console)) as log:
-        aside = [SetAside(*one) for one in saved.set_aside] if saved else []
-        around = [*(saved.surroundings if saved else ())]
-        now = report.surroundings(settings.compute)
-        if around[-1:] != [now]:
-            around.append(now)
-        parts = settings, splits.info, recipe, folder, checkpoints, log, console, aside, around
-        result = _train(Run(*parts), splits, saved)
+    start = saved or Position(0, 0, 0.0)
+    reached = number(recipe, start.phase, start.step)
+    with run_folder.Log(folder, reached, start.log, functools.partial(say, console)) as log:
+        now, before = report.surroundings(settings.compute), list(start.surroundings)
+        run = Run(
+            settings,
+            splits.info,
+            recipe,
+            folder,
+            checkpoints,
+            log,
+            console,
+            set_aside=[SetAside(*one) for one in start.set_aside],
+            surroundings=before if before[-1:] == [now] else [*before, now],
+        )
+        result = _train(run, splits, saved)
     checkpoints.wait()
     result["checkpoint"] = checkpoint.newest(folder)
     run_folder.write(folder / "report.md", tables.markdown(result))
