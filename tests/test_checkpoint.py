@@ -175,6 +175,15 @@ def test_a_checkpoint_of_an_earlier_version_is_read(own):
     assert checkpoint.is_good(own)
 
 
+def test_a_checkpoint_of_another_form_is_refused_in_a_line(own):
+    """As one of an earlier version whose networks or phases were others."""
+    (own / "report.json").unlink()
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps(config | {"network": {"name": "tiny"}}))
+    with pytest.raises(UserError, match="not of this version's form .* that wrote it, or give"):
+        run(own, network={"name": "tiny"})
+
+
 def test_a_run_that_is_resumed_elsewhere_says_so(own, monkeypatch, capsys):
     (own / "report.json").unlink()
     shutil.rmtree(own / "checkpoints" / "10")

@@ -111,8 +111,9 @@ class Checkpoints:
             return self._manager.restore(number, args=args)["state"]
         except Exception as error:
             raise UserError(
-                f"The checkpoint {self._folder / str(number)} cannot be resumed from "
-                f"({why(error)}). Give another --workdir."
+                f"The checkpoint {self._folder / str(number)} is not of this version's form "
+                f"({why(error)}). Resume it with the version of ltjax that wrote it, or give "
+                f"another --workdir."
             ) from error
 
     def stop_requested(self) -> bool:
