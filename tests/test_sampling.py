@@ -265,3 +265,19 @@ def test_class_aware_sampling_has_the_structure_of_decouplings():
         assert len({tuple(order) for order in classes}) == len(classes) == 50
     histogram = np.bincount(labels[rows], minlength=len(counts))
     np.testing.assert_array_equal(histogram, file["cb/class_aware/class_histogram_full_epoch"])
+
+
+@every_sampler
+def test_a_class_without_images_is_never_drawn_and_spoils_nothing(name):
+    labels = np.repeat([0, 2, 4], [30, 20, 10])
+    draw = SAMPLERS[name](labels, 20, 30, **NEEDED.get(name, {}))
+    rows = np.concatenate([draw(STREAM, step) for step in range(30)])
+    assert rows.min() >= 0 and rows.max() < 60
+    np.testing.assert_array_equal(np.bincount(labels[rows], minlength=5) > 0, [1, 0, 1, 0, 1])
+
+
+def test_epochs_of_over_and_under_sampling_leave_out_classes_without_images():
+    labels = np.repeat([0, 2, 4], [30, 20, 10])
+    for name, each in (("over_sampling", 30), ("under_sampling", 10)):
+        rows = SAMPLERS[name](labels, 3 * each, 1)(STREAM, 0)
+        np.testing.assert_array_equal(np.bincount(labels[rows]), [each, 0, each, 0, each])

@@ -85,7 +85,8 @@ def effective_number(
     """
     del num_steps
     counts = np.bincount(labels)
-    weights = counts * reweighting.effective_number(counts, beta=beta)
+    # a class without images has probability 0
+    weights = counts * reweighting.effective_number(np.maximum(counts, 1), beta=beta)
     return _by_class(labels, batch_size, lambda step: weights / weights.sum())
 
 
