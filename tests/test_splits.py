@@ -96,3 +96,60 @@ def test_the_chosen_images_have_the_authors_labels():
         labels = file[f"{name}/all_targets"]
         chosen = splits.select(labels, file[f"{prefix}/counts"], seed)
         np.testing.assert_array_equal(labels[chosen], file[f"{prefix}/selected_targets"])
+
+
+def test_the_seed_of_the_choice_is_zero_by_default():
+    labels = np.repeat(np.arange(3), 20)
+    first, other = (splits.select(labels, [5, 5, 5], seed) for seed in (0, 1))
+    np.testing.assert_array_equal(splits.select(labels, [5, 5, 5]), first)
+    assert not np.array_equal(first, other)
+
+
+def test_a_class_may_give_all_its_images_and_no_more():
+    labels = np.array([1, 0, 1, 0, 1])
+    np.testing.assert_array_equal(np.sort(splits.select(labels, [2, 3])), np.arange(5))
+    with pytest.raises(UserError, match="^Class 1 has 3 images, but 4 are required"):
+        splits.select(labels, [2, 4])
+
+
+def test_an_imbalance_that_is_not_known_is_refused():
+    with pytest.raises(UserError, match="data.imbalance is 'pareto'; it must be one of exp, step"):
+        splits.long_tailed_counts(10, 50.0, 10, "pareto")
+
+
+def test_two_kinds_of_imbalance_worked_by_hand():
+    np.testing.assert_array_equal(splits.long_tailed_counts(3, 100.0, 25), [100, 20, 4])
+    # of an odd number of classes, the middle one is in the first half
+    np.testing.assert_array_equal(splits.long_tailed_counts(3, 100.5, 25, "step"), [100, 100, 4])
+    np.testing.assert_array_equal(splits.long_tailed_counts(4, 100.0, 25, "step"), [100, 100, 4, 4])
+
+
+def test_parts_of_held_out_images_are_in_order_and_their_choice_has_a_seed():
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [60, 30, 10]))
+    keep, held = splits.hold_out(labels, 0.3, seed=0)
+    assert (np.diff(keep) > 0).all() and (np.diff(held) > 0).all()
+    np.testing.assert_array_equal(np.bincount(labels[held]), [18, 9, 3])
+    assert not np.array_equal(splits.hold_out(labels, 0.3, seed=1)[1], held)
+    nothing = splits.hold_out(labels, 0.0, seed=0)
+    np.testing.assert_array_equal(nothing[0], np.arange(100))
+    assert len(nothing[1]) == 0
+
+
+def test_parts_of_a_tail_take_100_for_many_and_20_for_few():
+    # two classes of each part, which are not thirds by rank
+    counts = [300, 100, 99, 21, 50, 40, 20, 3]
+    expected = [[1, 1, 0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0, 1, 1]]
+    np.testing.assert_array_equal(splits.subsets(counts), expected)
+
+
+def test_classes_of_equal_size_are_cut_into_thirds_in_their_order():
+    expected = np.repeat(np.eye(3), [4, 3, 3], axis=0).T
+    np.testing.assert_array_equal(splits.subsets(np.full(10, 50)), expected)
+
+
+def test_measures_of_three_classes_worked_by_hand():
+    found = splits.longtailedness([10, 60, 30])  # shares 1/10, 3/10, 6/10 from the smallest on
+    divergence = 0.1 * np.log(0.3) + 0.3 * np.log(0.9) + 0.6 * np.log(1.8)
+    # Gini: the sum of |p_i - p_j| over all pairs, 2 (0.2 + 0.5 + 0.3), by 2 C
+    expected = {"imbalance_factor": 6, "divergence": divergence, "deviation": 8 / 15, "gini": 1 / 3}
+    assert found == pytest.approx(expected)
