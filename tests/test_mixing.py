@@ -1,5 +1,7 @@
 """Mixing is the authors' given their draws, and draws what it says."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -129,7 +131,7 @@ def test_features_of_several_heads_are_blended_as_those_of_each():
     np.testing.assert_allclose(np.concatenate(found, 1), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("alpha, variance", [(1.0, 1 / 12), (0.2, 0.25 / 1.4)])
+@pytest.mark.parametrize("alpha, variance", [(1.0, 1 / 12), (0.2, 0.25 / 1.4), (2.0, 1 / 20)])
 def test_shares_are_beta_and_partners_a_permutation(alpha, variance):
     draw = MIXINGS["mixup"](np.array([5, 5]), alpha=alpha).draw
     keys = jax.random.split(jax.random.key(0), 4000)
@@ -163,3 +165,68 @@ def test_each_label_keeps_its_own_weights():
         np.average(-log_p[np.arange(4), y], weights=weight[y]) for y in (label, label[[1, 2, 3, 0]])
     ]
     np.testing.assert_allclose(found, 0.3 * means[0] + 0.7 * means[1], rtol=1e-6)
+
+
+def of_devices(mixing, label):
+    """What each device draws by one key for its part of the labels i32[devices, B]."""
+    draw = functools.partial(mixing.draw, jax.random.key(3))
+    return jax.vmap(draw, axis_name=DATA)(jnp.asarray(label))
+
+
+@pytest.mark.parametrize("name", ["mixup", "manifold_mixup", "remix"])
+def test_several_devices_draw_what_one_does(name):
+    mixing, label = MIXINGS[name](np.array([90, 9])), np.array([0, 0, 1, 0, 1, 0, 0, 1])
+    one, four = of_devices(mixing, label[None]), of_devices(mixing, label.reshape(4, 2))
+    np.testing.assert_array_equal(four.share, np.full(4, one.share))
+    np.testing.assert_array_equal(four.label_share.ravel(), one.label_share[0])
+    np.testing.assert_array_equal(four.partner.ravel(), one.partner[0])
+
+
+@pytest.mark.parametrize("name", ["mixup", "manifold_mixup", "remix"])
+def test_mixings_draw_the_same_share_which_is_uniform_without_options(name):
+    counts, label = np.array([90, 9]), np.zeros((1, 4), int)
+    for options in ({"alpha": 1.0}, {"alpha": 0.2}):
+        expected = of_devices(MIXINGS["mixup"](counts, **options), label)
+        found = of_devices(MIXINGS[name](counts, **options), label)
+        np.testing.assert_array_equal(found.share, expected.share)
+        if options["alpha"] == 1:
+            found = of_devices(MIXINGS[name](counts), label)
+            np.testing.assert_array_equal(found.share, expected.share)
+
+
+def test_what_is_blended_is_said():
+    of = {
+        name: MIXINGS[name](np.array([90, 9])).of for name in ("mixup", "manifold_mixup", "remix")
+    }
+    assert of == {"mixup": "image", "manifold_mixup": "features", "remix": "image"}
+
+
+def test_remix_at_its_limits():
+    # equation 3 with kappa = 4 and tau = 1/2: the ratio may equal its limit, the share may not
+    ratio = jnp.array([5.0, 4.0, 3.9, 1.0, 0.26, 0.25, 0.2])
+    for share, expected in (
+        (0.25, [0, 0, 0.25, 0.25, 0.25, 0.25, 0.25]),
+        (0.5, [0.5] * 7),
+        (0.75, [0.75, 0.75, 0.75, 0.75, 0.75, 1, 1]),
+    ):
+        found = mixing.remix_share(jnp.float32(share), ratio, 4.0, 0.5)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_remix_gives_the_label_to_a_class_three_times_smaller():
+    counts, label = np.array([90, 30, 29, 10]), np.arange(4).repeat(8)
+    by_sample, by_batch = (
+        MIXINGS["remix"](counts, **options) for options in ({}, {"per_sample": False})
+    )
+    sides = set()
+    for seed in range(8):
+        key = jax.random.key(seed)
+        share, own, partner = first(on_one_device(lambda y, k=key: by_sample.draw(k, y))(label))
+        larger = counts[label] >= 3 * counts[label[partner]]
+        smaller = 3 * counts[label] <= counts[label[partner]]
+        expected = np.where(larger, 0, share) if share < 0.5 else np.where(smaller, 1, share)
+        np.testing.assert_allclose(own, expected, rtol=1e-6)
+        sides.add(bool(share < 0.5))
+        _, of_all, _ = first(on_one_device(lambda y, k=key: by_batch.draw(k, y))(label))
+        np.testing.assert_allclose(of_all, np.full(32, expected.mean()), rtol=1e-6)
+    assert sides == {True, False}
