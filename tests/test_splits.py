@@ -55,6 +55,8 @@ def test_a_class_without_images_is_refused_by_name():
     with pytest.raises(UserError, match="leaves class 9 without training images.*at most 50"):
         splits.check_counts(splits.long_tailed_counts(10, 50.0, 51), 51)
     splits.check_counts(splits.long_tailed_counts(10, 50.0, 50), 50)
+    with pytest.raises(UserError, match="leaves class 2 without training images.*at most 7"):
+        splits.check_counts([7, 1, 0, 0], 100)  # the first of them
 
 
 def test_groups_put_20_and_100_in_the_middle():
