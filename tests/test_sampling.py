@@ -276,9 +276,10 @@ def test_a_class_without_images_is_never_drawn_and_spoils_nothing(name):
     np.testing.assert_array_equal(np.bincount(labels[rows], minlength=5) > 0, [1, 0, 1, 0, 1])
 
 
-def test_epochs_of_over_and_under_sampling_leave_out_classes_without_images():
-    labels = np.repeat([0, 2, 4], [30, 20, 10])
-    for name, each in (("over_sampling", 30), ("under_sampling", 10)):
+@pytest.mark.parametrize("smallest", [1, 10])
+def test_epochs_of_over_and_under_sampling_leave_out_classes_without_images(smallest):
+    labels = np.repeat([0, 2, 4], [30, 20, smallest])
+    for name, each in (("over_sampling", 30), ("under_sampling", smallest)):
         rows = SAMPLERS[name](labels, 3 * each, 1)(STREAM, 0)
         np.testing.assert_array_equal(np.bincount(labels[rows]), [each, 0, each, 0, each])
 
