@@ -105,7 +105,7 @@ def progressively_balanced(
     """
     counts = np.bincount(labels)
     per_epoch = -(-len(labels) // batch_size)
-    epochs = max(1, -(-num_steps // per_epoch))
+    epochs = -(-num_steps // per_epoch)
 
     def probabilities(step):
         epoch = min(step // per_epoch + 1, epochs)

@@ -86,7 +86,7 @@ def label_aware_smoothing(
 def smoothing(class_counts: np.ndarray, head: float, tail: float, shape: str) -> np.ndarray:
     """epsilon_y of label-aware smoothing, f64[C]; balanced classes all get `head`."""
     counts = np.asarray(class_counts, np.float64)
-    r = (counts - counts.min()) / max(np.ptp(counts), 1) if np.ptp(counts) else np.ones_like(counts)
+    r = (counts - counts.min()) / np.ptp(counts) if np.ptp(counts) else np.ones_like(counts)
     if shape == "concave":
         return tail + (head - tail) * np.sin(np.pi * r / 2)
     if shape == "linear":
