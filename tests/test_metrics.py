@@ -256,7 +256,7 @@ def test_heads_are_counted_one_by_one_and_by_the_mean_of_their_logits():
     assert (len(found["heads"]), len(found["heads_mean"])) == (6, 2)
 
 
-@pytest.mark.parametrize("num_classes, top5", [(5, None), (6, 2 / 3)])
+@pytest.mark.parametrize("num_classes, top5", [(5, None), (6, 2 / 3), (7, 2 / 3)])
 def test_the_top_five_of_five_classes_say_nothing(num_classes, top5):
     logits = np.tile(-np.arange(num_classes, dtype=np.float32), (1, 3, 1))
     average = evaluate(logits, [0, 0, num_classes - 1], np.full(num_classes, 50))["average"]
