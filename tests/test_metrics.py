@@ -294,12 +294,12 @@ def test_an_evaluation_as_a_line_and_as_an_event():
 
 
 def test_the_open_set_f_measure_at_its_limits():
-    label = np.array([0, 1, 0, -1, -1])
-    probs = np.array([[0.5, 0.4], [0.4, 0.5], [0.5, 0.1], [0.25, 0.2], [0.1, 0.2]])
+    label = np.array([0, 1, 0, -1, -1, -1])
+    probs = [[0.5, 0.4], [0.4, 0.5], [0.5, 0.1], [0.25, 0.2], [0.1, 0.2], [0.05, 0.09]]
     f_measure = metrics.open_set_f_measure
     # 3 right, and 1 of the unknown taken for a class: P = 1, R = 3/4
     assert f_measure(probs, label, threshold=0.25) == pytest.approx(6 / 7)
     assert f_measure(probs, label, threshold=0.3) == 1
     assert f_measure(probs, label, threshold=0.6) == 0
     assert f_measure(probs[4:], label[4:], threshold=0.6) == 0  # nothing to find, nothing wrong
-    assert f_measure(probs, label) == pytest.approx(6 / 8)  # from 0.1 on, both are taken for one
+    assert f_measure(probs, label) == pytest.approx(6 / 8)  # from 0.1 on, 2 are taken for one
