@@ -1,4 +1,4 @@
-"""The drills of tests/drills, shortened: runs that are killed, and a run that is long."""
+"""The drills of tests/drills, shortened: runs that are killed, a long run, and changed code."""
 
 import subprocess
 import sys
@@ -27,3 +27,10 @@ def test_runs_that_are_killed_end_as_if_untouched():
 
 def test_a_long_run_grows_nothing():
     assert "nothing grew" in drill("soak.py", "--steps", "10000")
+
+
+def test_a_changed_start_of_a_loss_is_noticed():
+    pytest.importorskip("cosmic_ray")
+    said = drill("mutate.py", "ltjax/losses/objective.py", "--share", "0.2")
+    _, _, tried, killed, survived = said.splitlines()[-1].split()
+    assert int(tried) == int(killed) >= 5 and survived == "0"
