@@ -40,16 +40,17 @@ from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import use_db
 
 ROOT = pathlib.Path(__file__).parents[2]
-LOSSES = ("tests/test_golden_losses.py",)
+LOSSES = ("tests/test_losses_by_hand.py", "tests/test_golden_losses.py")
+SAMPLING = ("tests/test_sampling_by_hand.py", "tests/test_sampling.py")
 LFME = "tests/test_lfme.py::test_"
 TESTS = {
     "ltjax/losses/classification.py": LOSSES,
     "ltjax/losses/mixing.py": ("tests/test_mixing.py",),
     "ltjax/losses/objective.py": ("tests/test_objective.py",),
     "ltjax/losses/reweighting.py": LOSSES,
-    "ltjax/evaluation/metrics.py": ("tests/test_metrics.py",),
-    "ltjax/data/sampling.py": ("tests/test_sampling.py",),
-    "ltjax/data/sampling_cycles.py": ("tests/test_sampling.py",),
+    "ltjax/evaluation/metrics.py": ("tests/test_metrics_by_hand.py", "tests/test_metrics.py"),
+    "ltjax/data/sampling.py": SAMPLING,
+    "ltjax/data/sampling_cycles.py": SAMPLING,
     "ltjax/data/splits.py": (
         "tests/test_splits.py",
         f"{LFME}small_data_is_cut_into_thirds_by_rank_and_large_by_size",
