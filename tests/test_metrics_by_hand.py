@@ -90,12 +90,12 @@ def test_confidence_above_one_by_rounding_is_in_the_last_bin():
 
 
 def test_an_evaluation_as_a_line_and_as_an_event():
-    found = by_hand()
+    found = by_hand() | {"expert_numbers": [1, 3]}
     found["average"] |= {"accuracy": 0.98765, "ece": 0.25, "nll": 1.5, "many": 1.0, "few": 0.5}
     line = metrics.one_line("test", found)
     assert line == "test accuracy 98.77 (experts 66.67 66.67)"
-    event = metrics.scalars("test", found)
-    assert event.pop("test/experts") == pytest.approx([2 / 3, 2 / 3])
+    event = metrics.scalars("test", found, num_experts=3)
+    assert event.pop("test/experts") == [pytest.approx(2 / 3), None, pytest.approx(2 / 3)]
     assert event == {
         "test/accuracy": 0.98765,
         "test/many": 1.0,
