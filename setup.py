@@ -5,8 +5,10 @@ import platform
 
 import jaxlib
 import setuptools
+from setuptools.command.build_py import build_py
 
 HERE = pathlib.Path(__file__).parent
+CONFIGS = sorted(pathlib.Path("configs").glob("*.py"))
 
 # The native CPU kernels: one source, a library for each kind of CPU, chosen when it is loaded. They
 # are optional: where there is no compiler, the installation goes on without.
@@ -28,6 +30,25 @@ def kernels(target, flags):
     )
 
 
+class WithConfigs(build_py):
+    """The configs come along, so that `--config digits` works in any folder (ltjax.config_file).
+
+    They are no package of their own, because an editable installation then is a folder on the path.
+    Otherwise a folder named ltjax, such as a clone, would hide it from those who work beside it.
+    """
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            folder = pathlib.Path(self.build_lib, "ltjax", "configs")
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in CONFIGS:
+                self.copy_file(str(path), str(folder / path.name))
+
+    def get_source_files(self):
+        return [*super().get_source_files(), *map(str, CONFIGS)]
+
+
 setuptools.setup(
     name="ltjax",
     version="0.1.0",
@@ -36,9 +57,9 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    # The configs come along, so that `--config digits` works in any folder (ltjax.config_file).
-    packages=[*setuptools.find_packages(include=["ltjax", "ltjax.*"]), "ltjax.configs"],
-    package_dir={"ltjax.configs": "configs"},
+    packages=setuptools.find_packages(include=["ltjax", "ltjax.*"]),
+    package_dir={"": "."},
+    cmdclass={"build_py": WithConfigs},
     package_data={"ltjax.kernels": ["*.h", "*.cc", "targets/*.cc"]},
     ext_modules=[kernels(target, flags) for target, flags in TARGETS.items()],
     options={"build_ext": {"parallel": len(TARGETS)}},

@@ -18,6 +18,7 @@ from ltjax.axes import example_keys
 from ltjax.data.feeds import MAIN
 from ltjax.data.info import DataInfo
 from ltjax.data.sampling import Draw
+from ltjax.errors import UserError
 from ltjax.learner import Learner, Method, TrainState, Variables
 
 # (fresh state, variables at the end of the previous phase or None) -> state. It only fills values:
@@ -93,7 +94,24 @@ def epoch_of(progress: jax.Array, num_epochs: float, per_epoch: int) -> jax.Arra
 def draws(phase: Phase, labels: np.ndarray) -> dict[str, Draw]:
     """{stream: its sampler for images with these labels i64[N]}, the main one first."""
     samplers = {MAIN: phase.sampler, **phase.streams}
-    return {name: sampler(labels) for name, sampler in samplers.items()}
+    return {name: _checked(sampler(labels), len(labels)) for name, sampler in samplers.items()}
+
+
+def _checked(draw: Draw, num_images: int) -> Draw:
+    """The same, with an error where it draws what are no positions of images."""
+
+    def checked(stream, step):
+        index = np.asarray(draw(stream, step))
+        whole = index.ndim == 1 and index.size > 0 and index.dtype.kind in "iu"
+        if not whole or index.min() < -1 or index.max() >= num_images:  # -1 is padding
+            ends = f" from {index.min()} to {index.max()}" if index.size else ""
+            raise UserError(
+                f"A sampler drew {index.dtype}{list(index.shape)}{ends}. It must draw the "
+                f"positions of images of a step, integers from 0 to {num_images - 1:,}."
+            )
+        return index
+
+    return checked
 
 
 def on_images(method: Method, info: DataInfo, augment: Augment, dtype: str) -> Method:

@@ -37,6 +37,10 @@ class Model(NamedTuple):
     variables: Variables  # every leaf [E, ...], without the experts that were set aside
     combine: str  # what the average of experts averages, 'probs' or 'logits'
 
+    def __repr__(self) -> str:
+        count = len(jax.tree.leaves(self.variables)[0])
+        return f"Model({count} experts, {len(self.class_names)} classes, {self.combine} averaged)"
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, [C]."""
@@ -111,7 +115,11 @@ def load(workdir: str | pathlib.Path) -> Model:
             f"{folder / DATA} is missing. Delete report.json, if there is one, and repeat the "
             f"run's command, which writes both."
         )
-    settings = recipes.settings_of(config)
+    try:
+        settings = recipes.settings_of(config)
+    except UserError as error:
+        own = "If it is of a file of yours, import that file first."
+        raise UserError(f"The config of {folder} does not fit: {error} {own}") from error
     position = read_position(folder)
     phase = recipes.recipe_of(settings, info)[position.phase]
     many = independent(phase.learner, best_over(settings.compute))

@@ -126,9 +126,7 @@ def recipe_of(settings: Settings, info: DataInfo) -> tuple[Phase, ...]:
     phases = choose(functions_of("method"), "method", **settings.method)(settings, info)
     for phase in phases:
         check_phase(phase, settings, info.image_shape)
-        why = why_not_aside(phase, settings)
-        if settings.on_divergence == "set_aside" and why:
-            raise FieldError("on_divergence", "set_aside", why, use="stop")
+        _check_aside(phase, settings)
     return tuple(sharing(phase, settings.share) for phase in phases)
 
 
@@ -157,8 +155,16 @@ def checked(config: Mapping[str, Any]) -> Settings:
         num_test=num_classes,
     )
     unchanged = dataclasses.replace(settings, augment={"name": "none"})  # needs the images' size
-    choose(functions_of("method"), "method", **settings.method)(unchanged, info)
+    for phase in choose(functions_of("method"), "method", **settings.method)(unchanged, info):
+        _check_aside(phase, settings)
+        sharing(phase, settings.share)
     return settings
+
+
+def _check_aside(phase: Phase, settings: Settings) -> None:
+    why = why_not_aside(phase, settings)
+    if settings.on_divergence == "set_aside" and why:
+        raise FieldError("on_divergence", "set_aside", why, use="stop")
 
 
 def check_devices(recipe: tuple[Phase, ...], settings: Settings, info: DataInfo) -> None:

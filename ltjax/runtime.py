@@ -156,7 +156,8 @@ def device() -> str:
     model = re.search(r"model name\s*: (.*)", text)
     width = next((name for name in ("avx512f", "avx2") if name in text), platform.machine())
     name = f"{model[1]} with {width}" if model else width
-    return f"{len(devices)} CPU device, {os.cpu_count()} cores, {name}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{len(devices)} CPU device, {cores} core{'s' * (cores != 1)}, {name}"
 
 
 def _resident():

@@ -47,7 +47,7 @@ def nan_late(settings, info):
 def test_nan_stops_the_run_and_keeps_the_last_good_state(tmp_path, monkeypatch):
     monkeypatch.setitem(METHODS, "nan_late", Row(nan_late, "Of a test.", "2026"))
     config = CONFIG | {"method": {"name": "nan_late"}, "log_every_steps": 3}
-    with pytest.raises(NotFinite, match=r"expert 1, 2 .* step 6 .* state of step 4 is kept"):
+    with pytest.raises(NotFinite, match=r"experts 1, 2 .* step 6 .* state of step 4 is kept"):
         train.run(config, str(tmp_path), splits=toy.splits())
     check_batch(tmp_path, step=6, experts=[1, 2])
     with Checkpoints(tmp_path) as checkpoints:
@@ -77,7 +77,7 @@ def test_a_loss_that_is_nan_in_the_middle_of_a_call_is_noticed(tmp_path, monkeyp
     often = {"log_every_steps": 5, "save_every_epochs": 1.0}
     calls = {"compute": {"experts_over": "map", "steps_per_call": 5}}
     config = CONFIG | often | calls | {"method": {"name": "nan_once"}}
-    with pytest.raises(NotFinite, match=r"loss of expert 1, 2 .* step 3 .* nothing was saved"):
+    with pytest.raises(NotFinite, match=r"loss of experts 1, 2 .* step 3 .* nothing was saved"):
         train.run(config, str(tmp_path), splits=toy.splits())
     check_batch(tmp_path, step=3, experts=[1, 2])
 

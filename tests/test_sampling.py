@@ -5,8 +5,11 @@ import pytest
 import toy
 from conftest import golden
 
+from ltjax import phases
 from ltjax.data import sampling
+from ltjax.data.feeds import MAIN
 from ltjax.data.sampling import SAMPLERS, instance_balanced
+from ltjax.errors import UserError
 
 COUNTS = np.array([60, 30, 10])
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], COUNTS))
@@ -265,3 +268,13 @@ def test_class_aware_sampling_has_the_structure_of_decouplings():
         assert len({tuple(order) for order in classes}) == len(classes) == 50
     histogram = np.bincount(labels[rows], minlength=len(counts))
     np.testing.assert_array_equal(histogram, file["cb/class_aware/class_histogram_full_epoch"])
+
+
+@pytest.mark.parametrize(
+    "drawn", [[0.5], [100], [-2], [[0, 1]], [], [True]], ids=lambda drawn: str(drawn)
+)
+def test_what_is_no_position_of_an_image_is_refused_when_it_is_drawn(drawn):
+    (phase,) = toy.recipe("classifier")
+    phase = phase._replace(sampler=lambda labels: lambda stream, step: np.array(drawn))
+    with pytest.raises(UserError, match="A sampler drew .* integers from 0 to 99"):
+        phases.draws(phase, LABELS)[MAIN](STREAM, 0)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ltjax.config.settings import Data
+from ltjax.data.datasets import Dataset, assembled
 from ltjax.data.images import InMemory
 from ltjax.data.sources import of_arrays
 from ltjax.errors import UserError
@@ -44,3 +45,13 @@ def test_other_arrays_are_refused_in_one_line(change, said):
     with pytest.raises(UserError) as caught:
         of_arrays(**(GOOD | change))
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name, values", [("mean", (127.0,)), ("std", (0.0,)), ("std", (60.0,)), ("mean", (0.5,) * 3)]
+)
+def test_a_normalisation_that_does_not_fit_the_images_is_refused(name, values):
+    images, row = GOOD["train"], {"mean": (0.5,), "std": (0.2,)} | {name: values}
+    dataset = Dataset("Of a test.", of_arrays(**GOOD), pad=0, flip=False, **row)
+    with pytest.raises(UserError, match=f"The {name} of data set 'digits' is .*for each of 1 chan"):
+        assembled(Data(), dataset, images, images, GOOD["class_names"], {})

@@ -11,7 +11,7 @@ from ltjax.data import splits
 from ltjax.data.images import Images
 from ltjax.data.info import DataInfo
 from ltjax.data.sources import Source, tfds_long_tail
-from ltjax.errors import UserError
+from ltjax.errors import UserError, shown
 from ltjax.storage import Damaged
 
 
@@ -123,6 +123,16 @@ def assembled(data, dataset: Dataset, train: Images, test: Images, names, manife
                 f"any class. The largest class has {np.bincount(train.label).max()} images."
             )
         train, validation = train.take(keep), train.take(held)
+    channels = int(train.shape[-1])
+    for name, values, fits in (
+        ("mean", dataset.mean, lambda value: 0 <= value <= 1),
+        ("std", dataset.std, lambda value: 0 < value <= 1),
+    ):
+        if len(values) != channels or not all(map(fits, values)):
+            raise UserError(
+                f"The {name} of data set {data.name!r} is {shown(tuple(values))}. It must be one "
+                f"number for each of {channels} channels, of images scaled to 0 to 1."
+            )
     info = DataInfo(
         name=data.name,
         class_names=tuple(names),

@@ -57,8 +57,9 @@ class NotFinite(Diverged):
         self.what, self.experts, self.step, self.phase, self.kept, self.others = self.args
 
     def __str__(self) -> str:
+        several = f"expert{'s' * (len(self.experts) > 1)} {', '.join(map(str, self.experts))}"
         return (
-            f"The {self.what} of expert {', '.join(map(str, self.experts))} is no longer finite at "
+            f"The {self.what} of {several} is no longer finite at "
             f"step {self.step:,} of {self.phase}; {self.kept}. A lower --config.schedule.lr may "
             f"help, with another --workdir{self.others}."
         )
@@ -112,6 +113,8 @@ class Watch:
             kept = f"{run.checkpoints.kept()} in {run.folder}{kept}"
             may = left > 0 and why_not_aside(self._phase, run.settings) is None
             others = "; --config.on_divergence=set_aside finishes the other experts" if may else ""
+            if aside:
+                kept += "; no other expert is left"
             raise NotFinite(found.what, found.experts, found.step, name, kept, others)
         for expert in found.experts:
             run.set_aside.append(SetAside(expert, found.what, found.step, name))
