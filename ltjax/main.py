@@ -90,7 +90,9 @@ def main(argv: list[str], interrupts: Interrupts | None = None) -> int:
         why = config_file.failed(path, error) or overrides.explained(error, path, names)
         return fail(why)
     if rest:
-        return fail(f"Unexpected argument {rest[0]!r}. See --help.")
+        meant = rest[0] if rest[0].endswith(".py") or rest[0] in config_file.examples() else None
+        guess = f"Did you mean --config {meant}?" if meant and path is None else "See --help."
+        return fail(f"Unexpected argument {shown(rest[0])}. {guess}")
     if config is None and not _LIST.value:
         return fail("No --config was given. Example: --config digits.")
     by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)

@@ -82,6 +82,8 @@ BROKEN = {
         (["--config.seed=3"], "--config.seed overrides a field, but no --config was given"),
         (["--config", "reads.py"], "No such file or directory: 'images.csv'"),
         (["--config", "digits.py", "--xyz"], "Unknown option --xyz. See --help"),
+        (["configs/own.py"], "argument 'configs/own.py'. Did you mean --config configs/own.py?"),
+        (["digits"], "Unexpected argument 'digits'. Did you mean --config digits?"),
         (["--flagfile=missing"], "--flagfile cannot be read: [Errno 2] No such file"),
         (["--flagfile=digits.pyc"], "--flagfile cannot be read: 'utf-8' codec can't decode"),
         (["--config", "digits.py", "--config.method=ride"], "--config.method.name=joint"),

@@ -113,7 +113,7 @@ def test_a_stopped_run_has_saved_and_ends_as_if_untouched(tmp_path, monkeypatch,
     toy.assert_trees_equal(*(read_state(tmp_path / name) for name in ("own", "whole")))
 
 
-def test_a_run_that_is_asked_to_save_goes_on(tmp_path, monkeypatch):
+def test_a_run_that_is_asked_to_save_goes_on(tmp_path, monkeypatch, capsys):
     advance, save, saved = loop.Display.advance, Checkpoints.save, []
 
     def asking(self, done):
@@ -129,3 +129,4 @@ def test_a_run_that_is_asked_to_save_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(Checkpoints, "save", saving)
     train.run(CONFIG, str(tmp_path), splits=toy.splits())
     assert saved == [1, 4, 8, 10]  # the others are due
+    assert "Saving at step 1, as a signal asked." in capsys.readouterr().out

@@ -4,7 +4,8 @@
 
 Three ResNet-8 experts on noise: the device against the CPU in plain float32, the ways to map
 experts against one another, bfloat16 against float32, and many steps a call against one. The tests
-in tests/ run on CPU; this is what of them matters elsewhere. The exit code is 1 if one fails.
+in tests/ run on CPU; this is what of them matters elsewhere. It takes some minutes. The exit code is
+1 if one fails.
 """
 
 import json
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     args = parser.parse_args(arguments)
     jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
     device, found = jax.devices()[0], {}
+    if device.platform == "cpu":
+        print("There is no accelerator: the first check compares the CPU with itself.")
 
     def check(name, result, expected, forward, gradient):
         found[name] = one = _compared(result, expected, forward, gradient)

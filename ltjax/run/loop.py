@@ -111,10 +111,12 @@ class Loop:
                 # the last state of a run has its own evaluation
                 if pause and not finished and not phase.skip_evaluation:
                     state = self._evaluate_and_tell(state, done)
-                asked = stopping or signals.take_save()
-                if pause or asked or _is_due(done, self._save_every):
+                asked = signals.take_save()
+                if pause or asked or stopping or _is_due(done, self._save_every):
                     self.save(state, done, seconds + time.perf_counter() - began)
                     speed.pause()
+                if asked:
+                    say(run.console, f"Saving at {self.at(done)}, as a signal asked.")
                 if stopping:
                     run.checkpoints.wait()
                     raise Stopped(signals.stop or signal.SIGTERM, self.at(done), run.folder)
