@@ -74,7 +74,11 @@ BROKEN = {
         ),
         (["--config", "digits.py", "--config.method.name=Ldam_Dr"], "did you mean 'ldam_drw'?"),
         (["--config", "digits.py", "--config.seed=x", "--print_config"], "x"),
-        (["--config", "digits.py", "--config.seed=-1", "--print_config"], "config.seed is -1"),
+        pytest.param(
+            ["--config", "digits.py", "--config.seed=-1", "--print_config"],
+            "config.seed is -1",
+            marks=pytest.mark.slow,
+        ),
         (
             ["--config", "digits.py", "--compare=crt", "--config.method.name=lws"],
             "Remove --config.method.name",
@@ -109,15 +113,35 @@ BROKEN = {
             "config.num_experts is '9999",
         ),
         (["--config", "digits.py", "--seeds="], "--seeds requires --compare"),
-        (["--config", "digits.py", "--compare="], "--compare names no method. Example"),
-        (["--config", "digits.py", "--compare=crt", "--seeds="], "such as --seeds=0,1,2"),
+        pytest.param(
+            ["--config", "digits.py", "--compare="],
+            "--compare names no method. Example",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["--config", "digits.py", "--compare=crt", "--seeds="],
+            "such as --seeds=0,1,2",
+            marks=pytest.mark.slow,
+        ),
         (
             ["--config", "digits.py", "--compare=crt", f"--seeds={'9' * 5000}"],
             "it must be integers below 2^32, such as 0,1,2",
         ),
-        (["--config", "digits.py", f"--compare=crt:{'9' * 5000}"], "at most 200 characters"),
-        (["--config", "digits.py", "--compare=crt:1001"], "a number of experts, 1 to 1,000, must"),
-        (["--config", "digits.py", "--config.schedule.lr=-0.1", "--print_config"], "lr is -0.1"),
+        pytest.param(
+            ["--config", "digits.py", f"--compare=crt:{'9' * 5000}"],
+            "at most 200 characters",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["--config", "digits.py", "--compare=crt:1001"],
+            "a number of experts, 1 to 1,000, must",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["--config", "digits.py", "--config.schedule.lr=-0.1", "--print_config"],
+            "lr is -0.1",
+            marks=pytest.mark.slow,
+        ),
         (
             ["--config", "digits.py", "--config.loss.name=ldam", "--print_config"],
             "use --config.network.head=cosine",

@@ -53,12 +53,18 @@ def slow(of, method, name):
 every_phase = pytest.mark.parametrize(
     "phase", [slow(p, p[0], f"{p[0]}{p[1] or ''}") for p in PHASES]
 )
-# These are quick, and nothing is left out: also what begins as "classifier" does.
+# These are quick, for every method; first phases that are those of "classifier" are slow ones.
 every_first_step = pytest.mark.parametrize(
     "method, number",
     [
         pytest.param(
-            method, number, id=f"{method}{number or ''}", marks=pytest.mark.xdist_group(method)
+            method,
+            number,
+            id=f"{method}{number or ''}",
+            marks=[
+                pytest.mark.xdist_group(method),
+                *([] if (method, number) in PHASES else [pytest.mark.slow]),
+            ],
         )
         for method in METHODS
         for number in range(len(steps_of(method)))

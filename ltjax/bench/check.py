@@ -4,8 +4,8 @@
 
 Three ResNet-8 experts on noise: the device against the CPU in plain float32, the ways to map
 experts against one another, bfloat16 against float32, and many steps a call against one. The tests
-in tests/ run on CPU; this is what of them matters elsewhere. It takes some minutes. The exit code is
-1 if one fails.
+in tests/ run on CPU; this is what of them matters elsewhere. It takes some minutes. The exit code
+is 1 if one fails.
 """
 
 import json
