@@ -18,17 +18,10 @@ from ltjax.run.saving import Checkpoints
 from ltjax.storage import NotWritten
 
 pytestmark = pytest.mark.xdist_group("checkpoint")  # one run is read by all
-CONFIG = dict(
+CONFIG = toy.RUN | dict(
     method={"name": "classifier"},
-    network={"name": "normed"},
     augment={"name": "none"},
-    schedule={"name": "step", "lr": 0.05, "drop_at": ()},
-    num_experts=2,
-    batch_size=16,
-    num_epochs=2.0,  # of 5 steps
     save_every_epochs=0.8,  # 4 steps
-    log_every_steps=1,
-    compute={"experts_over": "map"},
 )
 
 

@@ -21,16 +21,7 @@ from ltjax.run.files import REPORT, load_report
 from ltjax.run.saving import Checkpoints
 
 one_process = pytest.mark.xdist_group("divergence")  # two runs are read by several tests
-CONFIG = dict(
-    network={"name": "tiny"},
-    schedule={"name": "step", "lr": 0.05, "drop_at": ()},
-    num_experts=2,
-    batch_size=16,
-    num_epochs=2.0,  # of 5 steps
-    save_every_epochs=0.4,  # 2 steps
-    log_every_steps=1,
-    compute={"experts_over": "map"},
-)
+CONFIG = toy.RUN | {"network": {"name": "tiny"}, "save_every_epochs": 0.4}  # 2 steps
 
 
 def nan_late(settings, info):
@@ -227,6 +218,32 @@ def test_experts_that_diverge_together_and_one_after_another_are_set_aside(tmp_p
     steps = [(one["expert"], one["step"]) for one in found["set_aside"]]
     assert steps == [(2, 3), (5, 3), (4, 5)]
     assert found["splits"]["test"]["expert_numbers"] == [1, 3]
+
+
+def silent(settings, info):
+    """The recipe of a method whose second expert trains well, and predicts no numbers."""
+    phase, _ = exploding()(settings, info)
+    method = phase.learner.method
+
+    def predict_none(variables, batch):
+        found = method.predict(variables, batch)
+        bad = variables.params["number"] == 2
+        return found._replace(logits=jnp.where(bad, jnp.nan, found.logits))
+
+    learner = phase.learner._replace(method=method._replace(predict=predict_none))
+    return (phase._replace(learner=learner),)
+
+
+@pytest.mark.slow
+def test_what_the_last_evaluation_finds_is_kept_with_the_last_state(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "silent", Row(silent, "Of a test.", "2026"))
+    changed = {"method": {"name": "silent"}, "num_experts": 3, "on_divergence": "set_aside"}
+    report = train.run(CONFIG | changed, str(tmp_path), splits=toy.splits())
+    assert [one["what"] for one in report["set_aside"]] == ["output on the test split"]
+    assert read_position(tmp_path).set_aside == [[2, "output on the test split", 10, "train"]]
+    assert len(predict.load(tmp_path).predict(toy.splits().test.image).logits) == 2
+    again = train.run(CONFIG | changed, str(tmp_path), splits=toy.splits())
+    assert again == report
 
 
 @pytest.mark.slow

@@ -19,16 +19,7 @@ from ltjax.run import loop
 from ltjax.run.checkpoint import read_state
 from ltjax.run.saving import Checkpoints
 
-CONFIG = dict(
-    network={"name": "normed"},
-    schedule={"name": "step", "lr": 0.05, "drop_at": ()},
-    num_experts=2,
-    batch_size=16,
-    num_epochs=2.0,  # of 5 steps
-    save_every_epochs=0.4,  # 2 steps
-    log_every_steps=1,
-    compute={"experts_over": "map"},
-)
+CONFIG = toy.RUN | {"save_every_epochs": 0.4}  # 2 steps
 
 
 class Killed(BaseException):

@@ -30,6 +30,15 @@ from ltjax.run.compiled import Compiled
 # Of methods that need others than their defaults here.
 OPTIONS = {"feature_augmentation": {"num_fused": 1}}  # four tail images a batch, for four devices
 CLASS_COUNTS = np.array([40, 20, 10, 5])
+RUN = dict(  # the config of a short run; two epochs have ten steps
+    network={"name": "normed"},
+    schedule={"name": "step", "lr": 0.05, "drop_at": ()},
+    num_experts=2,
+    batch_size=16,
+    num_epochs=2.0,
+    log_every_steps=1,
+    compute={"experts_over": "map"},
+)
 
 
 def network(num_classes, form="winograd", *, head: HeadName = "linear"):

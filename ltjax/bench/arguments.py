@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 from ltjax.config.settings import CONVOLUTIONS, DTYPES
 from ltjax.models import NETWORKS
@@ -26,6 +27,12 @@ def add_step(add: Callable, convolution: str) -> None:
     add("--convolution", choices=CONVOLUTIONS, default=convolution, help=convolution)
     add("--experts-over", choices=["auto", "vmap", "unroll", "map"], default="auto")
     add("--dtype", choices=DTYPES, default="float32", help="of activations; PyTorch: autocast")
+
+
+def compute_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of config.compute among the options of `add_step`, and --steps-per-call."""
+    names = ("convolution", "experts_over", "dtype", "steps_per_call")
+    return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
 
 def positive(text: str) -> int:

@@ -17,7 +17,7 @@ from jax.profiler import ProfileData
 
 from ltjax import storage
 from ltjax.bench import jax_step
-from ltjax.bench.arguments import add_step, parser_for, positive
+from ltjax.bench.arguments import add_step, compute_of, parser_for, positive
 from ltjax.experts import best_over
 
 CALLS = 3
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--experts", type=positive, default=3, help="E; 3")
     add_step(parser.add_argument, convolution="plain")
     args = parser.parse_args(arguments)
-    compute = {name: getattr(args, name) for name in ("convolution", "experts_over", "dtype")}
+    compute = compute_of(args)
     settings = jax_step.settings(args.experts, args.network, args.batch_size, **compute)
     step = jax_step.Step(settings, jax_step.random_images())
     losses = step.losses()

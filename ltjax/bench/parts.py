@@ -20,7 +20,7 @@ import optax
 
 from ltjax import mesh, optim, runtime
 from ltjax.bench import jax_step
-from ltjax.bench.arguments import add_step, parser_for, positive
+from ltjax.bench.arguments import add_step, compute_of, parser_for, positive
 from ltjax.build import objective, on_images, phase
 from ltjax.experts import seeded_keys
 from ltjax.learner import LossOutput, Method
@@ -36,8 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     add_step(parser.add_argument, convolution="winograd")
     args = parser.parse_args(arguments)
     runtime.keep_freed_memory()
-    compute = {name: getattr(args, name) for name in ("convolution", "experts_over", "dtype")}
-    settings = jax_step.settings(args.experts, args.network, args.batch_size, **compute)
+    settings = jax_step.settings(args.experts, args.network, args.batch_size, **compute_of(args))
     images = jax_step.random_images()
     whole = jax_step.Step(settings, images).losses()
     todo = {"whole": lambda: next(whole)} | parts(settings, images)

@@ -40,7 +40,7 @@ from rich.table import Table
 
 from ltjax import runtime
 from ltjax.bench import jax_step
-from ltjax.bench.arguments import add_step, parser_for, positive
+from ltjax.bench.arguments import add_step, compute_of, parser_for, positive
 from ltjax.data.datasets import DATASETS
 from ltjax.errors import UserError
 from ltjax.experts import best_over
@@ -101,9 +101,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _settings(args, num_experts):
-    names = ("convolution", "experts_over", "dtype", "steps_per_call")
-    compute = {name: getattr(args, name) for name in names}
-    return jax_step.settings(num_experts, args.network, args.batch_size, **compute)
+    return jax_step.settings(num_experts, args.network, args.batch_size, **compute_of(args))
 
 
 def _torch_steps(args, steps, images):
