@@ -204,10 +204,10 @@ def _help() -> str:
         [__doc__, "Options:", *options, "", "Fields of a config, and their defaults:", *values]
         + [
             "",
-            "ltjax/config/settings.py documents each field. --list prints all choices by name and",
-            "their options, such as config.sampler.q.",
-            "--config F --print_config checks a config and prints it, with the fields that its",
-            "method sets.",
+            "ltjax/config/settings.py documents each field. --list prints all choices by",
+            "name and their options, such as config.sampler.q.",
+            "--config F --print_config checks a config and prints it, with the fields that",
+            "its method sets.",
         ]
     )
 

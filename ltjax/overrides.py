@@ -89,10 +89,12 @@ def explained(error: Exception, path: str | None, options: Iterable[str]) -> str
         name, *hint = str(error.args[0]).splitlines()  # 'name', in quotes; did you mean ...?
         hint = hint[0] if hint else "Check its spelling, or add it to the file."
         return f"The config file has no group of fields {printable(name)}. {printable(hint)}"
-    if "as a ConfigDict" in first:
+    group = re.match(r"flag --(config\.\S+?)=(.*): .* as a ConfigDict", first)
+    if group:
+        named = f"; to choose by name, use --{group[1]}.name={shortened(group[2])}"
         return (
-            "A group of config fields cannot be set to a value. To choose by name, set its name, "
-            "as in --config.method.name=joint."
+            f"{group[1]} is a group of fields and cannot be set to {shown(group[2])}"
+            f"{named if f'{group[1]}.name'[7:] in dict(all_fields()) else ''}. See --help."
         )
     unsupported = re.match(r"Type <class '([\w.]+)'> of field config\.(\S+) is not supp", first)
     if unsupported:

@@ -25,7 +25,7 @@ from ltjax.losses.classification import LOSSES
 from ltjax.losses.mixing import MIXINGS
 from ltjax.losses.reweighting import REWEIGHTINGS
 from ltjax.mesh import check_batch, mesh_for
-from ltjax.methods import METHODS
+from ltjax.methods import METHODS, Row
 from ltjax.methods.parts.sharing import sharing
 from ltjax.models import NETWORKS
 from ltjax.optim import SCHEDULES
@@ -85,6 +85,8 @@ def filled(config: Mapping[str, Any]) -> dict[str, Any]:
     if name not in METHODS:
         return dict(config)
     row, found = METHODS[name], dict(config)
+    if not isinstance(row, Row):
+        raise UserError(f"METHODS[{name!r}] is {shown(row)}; it must be a ltjax.methods.Row.")
     here = row.on.get(data, {})
     for field in row.config | here:
         group = {**row.config.get(field, {}), **here.get(field, {})}
@@ -123,7 +125,7 @@ def recipe_of(settings: Settings, info: DataInfo) -> tuple[Phase, ...]:
     Raises:
       UserError: if the method refuses the settings.
     """
-    phases = choose(functions_of("method"), "method", **settings.method)(settings, info)
+    phases = _phases(settings, info)
     for phase in phases:
         check_phase(phase, settings, info.image_shape)
         _check_aside(phase, settings)
@@ -155,10 +157,21 @@ def checked(config: Mapping[str, Any]) -> Settings:
         num_test=num_classes,
     )
     unchanged = dataclasses.replace(settings, augment={"name": "none"})  # needs the images' size
-    for phase in choose(functions_of("method"), "method", **settings.method)(unchanged, info):
+    for phase in _phases(unchanged, info):
         _check_aside(phase, settings)
         sharing(phase, settings.share)
     return settings
+
+
+def _phases(settings, info):
+    phases = choose(functions_of("method"), "method", **settings.method)(settings, info)
+    listed = isinstance(phases, tuple | list) and not isinstance(phases, Phase) and phases
+    if not listed or not all(isinstance(phase, Phase) for phase in phases):
+        name = settings.method["name"]
+        raise UserError(
+            f"The recipe of METHODS[{name!r}] must return a tuple of ltjax.phases.Phase."
+        )
+    return tuple(phases)
 
 
 def _check_aside(phase: Phase, settings: Settings) -> None:

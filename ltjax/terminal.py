@@ -3,13 +3,14 @@
 Nothing here needs JAX: mistakes on a command line are answered at once.
 """
 
+import argparse
 import contextlib
 import io
 import os
 import signal
 import sys
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from ltjax.errors import plain
 
@@ -59,6 +60,14 @@ def fail(message: str, code: int = 2) -> int:
     """Print a message to standard error; returns the exit code."""
     print(plain(f"ltjax: {message}"), file=Output(sys.stderr), flush=True)
     return code
+
+
+class Parser(argparse.ArgumentParser):
+    """Options of a command; a mistake in them is said in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong, and end the process."""
+        self.exit(fail(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help."))
 
 
 def finish(code: int) -> None:

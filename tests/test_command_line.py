@@ -90,7 +90,7 @@ BROKEN = {
         (["digits"], "Unexpected argument 'digits'. Did you mean --config digits?"),
         (["--flagfile=missing"], "--flagfile cannot be read: [Errno 2] No such file"),
         (["--flagfile=digits.pyc"], "--flagfile cannot be read: 'utf-8' codec can't decode"),
-        (["--config", "digits.py", "--config.method=ride"], "--config.method.name=joint"),
+        (["--config", "digits.py", "--config.loss=focal"], "use --config.loss.name=focal. See"),
         (
             ["--config", "digits.py", "--config.num_experts=many"],
             "config.num_experts is 'many'; it must be an integer",

@@ -161,6 +161,22 @@ def test_the_command_answers_a_mistake_in_a_line(tmp_path, capsys):
     assert "x/y.md cannot be written" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", [[], ["a", "--markdwn=x"], ["--nothing", "a"]])
+def test_an_option_that_is_missing_or_unknown_is_said_in_a_line(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(arguments)
+    said = capsys.readouterr()
+    assert ended.value.code == 2 and said.out == "" and said.err.count("\n") == 1
+    assert "See python -m ltjax.compare --help." in said.err
+
+
+def test_a_long_name_is_broken_between_its_choices():
+    name = "classifier+loss.name=ldam+reweight.name=cost_sensitive+num_epochs=60.0:3"
+    test = {title: [1.0, 0.9] for title in COLUMNS}
+    lines = shown([row("classifier") | {"method": name, "test": test}], 80).splitlines()
+    assert any("+num_epochs=60.0:3" in line for line in lines), lines
+
+
 def test_the_command_does_without_jax():
     code = "import sys, ltjax.compare.__main__; print({'jax', 'flax'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

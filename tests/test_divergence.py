@@ -133,6 +133,7 @@ def test_a_gradient_of_one_expert_is_found(tmp_path):
     check_batch(tmp_path, step=4, experts=[2])
 
 
+@pytest.mark.slow
 @one_process
 def test_the_others_finish_as_if_nothing_had_happened(finished):
     found, undisturbed = (load_report(finished / name / REPORT) for name in ("two", "three"))
@@ -149,6 +150,7 @@ def test_the_others_finish_as_if_nothing_had_happened(finished):
         np.testing.assert_array_equal(one[::2], other[::2])
 
 
+@pytest.mark.slow
 @one_process
 def test_a_report_and_a_comparison_say_who_is_set_aside(finished):
     page = (finished / "two" / "report.md").read_text()
@@ -160,6 +162,7 @@ def test_a_report_and_a_comparison_say_who_is_set_aside(finished):
     check_batch(finished / "two", step=4, experts=[2], name="diverged-expert-2.npz")
 
 
+@pytest.mark.slow
 @one_process
 def test_predictions_are_those_of_the_others(finished, monkeypatch):
     monkeypatch.setitem(METHODS, "exploding", Row(exploding(), "Of a test.", "2026"))
@@ -171,6 +174,7 @@ def test_predictions_are_those_of_the_others(finished, monkeypatch):
     np.testing.assert_allclose(two.probs(images), probs.mean(0), rtol=1e-5)
 
 
+@pytest.mark.slow
 @one_process
 def test_the_log_has_no_number_of_an_expert_that_is_set_aside(finished):
     lines = (finished / "two" / "log.jsonl").read_text().splitlines()
@@ -183,8 +187,8 @@ def test_the_log_has_no_number_of_an_expert_that_is_set_aside(finished):
     assert [[x is None for x in line] for line in accuracies] == [[False, True, False]] * 2
 
 
-@one_process
 @pytest.mark.slow
+@one_process
 @pytest.mark.parametrize("kill_at", [(0, 6), (1, 0)])
 def test_a_run_without_an_expert_is_resumed_exactly(finished, tmp_path, monkeypatch, kill_at):
     save = loop.Loop.save
@@ -202,8 +206,8 @@ def test_a_run_without_an_expert_is_resumed_exactly(finished, tmp_path, monkeypa
     check_same(tmp_path, finished / "two")
 
 
-@one_process
 @pytest.mark.slow
+@one_process
 def test_a_run_that_stopped_is_finished_without_the_expert(finished, tmp_path):
     with pytest.raises(NotFinite, match="--config.on_divergence=set_aside"):
         run(tmp_path, (2, 4), eval_every_epochs=1.0)

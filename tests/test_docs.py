@@ -101,6 +101,7 @@ def test_a_method_of_ones_own_keeps_the_backbone_in_its_second_phase(extended):
         toy.assert_trees_equal(params["head"], fresh)
 
 
+@pytest.mark.slow
 def test_all_of_ones_own_together_train_and_predict(extended, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = dict(extended)

@@ -11,6 +11,8 @@ from ltjax import train
 from ltjax.config.settings import Data, settings_from
 from ltjax.data import datasets, preparing, stored
 from ltjax.errors import UserError
+from ltjax.methods import METHODS, Row
+from ltjax.methods.classifier import recipe
 from ltjax.run import folder as rundir
 
 GOOD = dict(
@@ -233,6 +235,22 @@ def test_a_config_mistake_is_one_line_and_leaves_nothing_behind(change, words, d
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in words), message
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "row, words",
+    [
+        (recipe, "it must be a ltjax.methods.Row"),
+        (Row(lambda settings, info: None, "", ""), "must return a tuple of ltjax.phases.Phase"),
+        (Row(lambda *a: recipe(*a)[0], "", ""), "must return a tuple of ltjax.phases.Phase"),
+        (Row(lambda settings, info: (), "", ""), "must return a tuple of ltjax.phases.Phase"),
+    ],
+)
+def test_a_method_of_ones_own_that_cannot_be_run_is_named(row, words, tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "own", row)
+    message = refused(tmp_path / "run", method={"name": "own"})
+    assert message.startswith(("METHODS['own'] is ", "The recipe of METHODS['own'] "))
+    assert words in message and not (tmp_path / "run").exists()
 
 
 def refused(workdir, **change):

@@ -21,15 +21,6 @@ from ltjax.optim import sgd
 VARIANTS = {"c10_fc": (10, Linear), "c10_norm": (10, Cosine), "c100_fc": (100, Linear)}
 VARIANTS["c100_norm"] = (100, Cosine)
 
-
-def some_slow(*quick):
-    """All variants; those that say the same of other numbers of classes wait for the slow tests."""
-    return [
-        pytest.param(variant, marks=() if variant in quick else pytest.mark.slow)
-        for variant in VARIANTS
-    ]
-
-
 pytestmark = pytest.mark.usefixtures("float64")
 
 
@@ -109,7 +100,8 @@ def worst(tree, other, of=lambda x, y: np.linalg.norm(x - y) / np.linalg.norm(y)
     )
 
 
-@pytest.mark.parametrize("variant", some_slow("c10_fc"))
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_logits_statistics_and_gradients_are_the_authors(variant):
     expected = golden(f"sm_resnet32_{variant}_grad")
     variables, images, labels = start(variant)

@@ -9,7 +9,7 @@ import optax
 import pytest
 import toy
 from conftest import golden
-from test_golden_resnet32 import VARIANTS, network, on_one_device, ours, some_slow, start
+from test_golden_resnet32 import VARIANTS, network, on_one_device, ours, start
 
 from ltjax.learner import Variables
 from ltjax.losses.classification import ldam, nll
@@ -56,7 +56,10 @@ def test_means_over_channels_of_all_stages_are_the_authors(variant):
         np.testing.assert_allclose(found, theirs, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
-@pytest.mark.parametrize("variant", some_slow("c10_norm"))
+@pytest.mark.parametrize(
+    "variant",
+    ["c10_norm", *(pytest.param(v, marks=pytest.mark.slow) for v in VARIANTS if v != "c10_norm")],
+)
 def test_outputs_in_float32_are_the_authors(variant, float64):
     expected = golden(f"sm_resnet32_{variant}_grad")
     variables, images, labels = in_float32(start(variant))

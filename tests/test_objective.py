@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ltjax.axes import DATA
+from ltjax.errors import UserError
 from ltjax.losses.objective import objective
 
 WEIGHTS = np.array([2.0, 3.0])
@@ -46,6 +47,20 @@ def test_weights_are_one_until_they_start(progress, weights):
 def test_a_loss_that_starts_late_is_another_before(progress, late):
     aim = objective(one_each, WEIGHTS, loss_start=0.5, before=four_each)
     assert at(progress, aim) == (([1, 1, 1], [3, 2, 3]) if late else ([12, 8, 12], [1, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda logits, label, weight, keys: (jnp.mean(logits), weight),
+        lambda logits, label, weight, keys: (logits, weight),
+        lambda logits, label, weight, keys: weight,
+        lambda logits, label, weight, keys: None,
+    ],
+)
+def test_a_loss_without_a_value_and_a_weight_an_example_is_refused(wrong):
+    with pytest.raises(UserError, match=r"each of shape \(3,\): one number for each example"):
+        at(0, objective(wrong, WEIGHTS))
 
 
 def test_both_losses_draw_from_a_key_for_each_example():

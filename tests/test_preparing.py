@@ -175,6 +175,13 @@ def test_a_killed_preparation_of_the_source_is_cleaned_too(tmp_path):
     assert np.sum(datasets.load(data).info.class_counts) == 417
 
 
+def test_a_factor_that_no_class_survives_leaves_nothing_behind(tmp_path):
+    data = Data(dir=str(tmp_path), imbalance_factor=1000.0)
+    with pytest.raises(UserError, match="it can be at most 124"):
+        datasets.prepare(data, lambda text: None)
+    assert not list((tmp_path / "digits_lt").glob("exp_*"))
+
+
 def test_the_lock_is_of_one_data_set(tmp_path):
     said = []
     with contextlib.ExitStack() as held:

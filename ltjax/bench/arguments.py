@@ -6,11 +6,12 @@ from typing import Any
 
 from ltjax.config.settings import CONVOLUTIONS, DTYPES
 from ltjax.models import NETWORKS
+from ltjax.terminal import Parser
 
 
-def parser_for(command: str, about: str) -> argparse.ArgumentParser:
+def parser_for(command: str, about: str) -> Parser:
     """A parser of `python -m ltjax.bench COMMAND` that prints `about` as it stands."""
-    return argparse.ArgumentParser(
+    return Parser(
         f"python -m ltjax.bench {command}".strip(),
         description=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -37,7 +38,7 @@ def compute_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def positive(text: str) -> int:
     """A whole number, at least 1."""
-    value = int(text)
+    value = int(text) if text.isdecimal() else 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is too few; at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, at least 1")
     return value

@@ -1,6 +1,5 @@
 """The table of finished runs: `python -m ltjax.compare runs/a runs/b ...`."""
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -10,12 +9,12 @@ from rich.console import Console
 from ltjax.compare import rows as runs_as_rows
 from ltjax.compare.tables import notes, page, table
 from ltjax.errors import UserError, plain
-from ltjax.terminal import fail
+from ltjax.terminal import Parser, fail
 
 
 def main(argv: Sequence[str]) -> int:
     """Print the table of the runs in or below folders; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "python -m ltjax.compare", description="The table of the finished runs in or below folders."
     )
     parser.add_argument("folders", nargs="+", type=pathlib.Path, metavar="FOLDER")

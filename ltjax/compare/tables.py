@@ -47,7 +47,8 @@ def table(rows: Sequence[dict], width: int | None = None) -> Table:
     for title in columns:
         out.add_column(title, justify="right", no_wrap=True)
     for row, *cells in zip(rows, *columns.values(), strict=True):
-        out.add_row(Text(row["method"]), *map(Text, cells))
+        name = row["method"] if width is None else row["method"].replace("+", " +")  # breaks there
+        out.add_row(Text(name), *map(Text, cells))
     return out
 
 

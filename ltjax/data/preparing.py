@@ -127,6 +127,8 @@ def _make(stored: Stored, tell: Tell) -> None:
     finally:
         if stored.ours:
             storage.remove(downloads)
+        with contextlib.suppress(OSError):  # nothing was made
+            stored.path.parent.rmdir()
 
 
 def _told(stored: Stored, error: Exception) -> Exception:
