@@ -24,6 +24,7 @@ from ltjax.learner import Learner, PyTree
 EXPERTS = PartitionSpec(EXPERT)  # [E, ...]
 REQUESTS = PartitionSpec(None, EXPERT, DATA)  # [S, E, B, ...], of S steps
 EXAMPLES = PartitionSpec(DATA)  # [B, ...], one batch that all experts see
+OUTPUTS = PartitionSpec(None, DATA)  # [E, B, ...], what all experts say of such a batch
 WHOLE = PartitionSpec()  # the same everywhere
 
 

@@ -10,8 +10,10 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from ltjax.errors import UserError, shown
 
@@ -95,19 +97,8 @@ def write_text(path: pathlib.Path, text: str) -> None:
     Raises:
       NotWritten: if the system refuses; what was there before is still there.
     """
-    part = path.with_name(f"{path.name}.part")
-    with writing(path):
-        try:
-            with part.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise
-        sync(path.parent)
+    with _whole(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -117,6 +108,33 @@ def write_json(path: pathlib.Path, value: Any) -> None:
       NotWritten: as `write_text`.
     """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as an .npz file, whole as by `write_text`; its parts have checksums.
+
+    Raises:
+      NotWritten: as `write_text`.
+    """
+    with _whole(path) as file:
+        np.savez_compressed(file, **arrays)
+
+
+@contextlib.contextmanager
+def _whole(path):
+    part = path.with_name(f"{path.name}.part")
+    with writing(path):
+        try:
+            with part.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise
+        sync(path.parent)
 
 
 def read_json(path: pathlib.Path, remedy: str) -> Any:

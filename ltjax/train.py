@@ -11,6 +11,7 @@ from rich.console import Console
 from ltjax import kernels, recipes, storage
 from ltjax.config.settings import Settings, as_dict
 from ltjax.data import datasets
+from ltjax.data.images import Images
 from ltjax.evaluation.evaluate import evaluator
 from ltjax.evaluation.metrics import one_line
 from ltjax.mesh import process_zero_first
@@ -25,6 +26,7 @@ from ltjax.run.compiled import Compiled
 from ltjax.run.console import own_console, say
 from ltjax.run.files import REPORT, load_report
 from ltjax.run.loop import Evaluation, Loop, number
+from ltjax.run.predictions import PREDICTIONS, Predictions, is_good, packed
 from ltjax.run.saving import Checkpoints
 from ltjax.run.shared import Run, SetAside
 from ltjax.runtime import check_switches, use_cache
@@ -115,6 +117,9 @@ def _report(folder: pathlib.Path, console: Console) -> dict | None:
             f"{path} is of checkpoint {last}, which is missing or damaged. Training resumes.",
         )
         return None
+    elif report.get("predictions") and not is_good(folder):
+        say(console, f"{folder / PREDICTIONS} is missing or damaged. It is written again.")
+        return None
     return report
 
 
@@ -185,12 +190,29 @@ def _train(run: Run, splits: datasets.Splits, saved: Position | None) -> dict:
                 loop.save(state, 0, seconds)
         state, seconds = loop.train(state, start, seconds)
     result = loop.final(state, evaluated, seconds)
+    said = _keep(run, evaluated, result)
     rates = [event["images_per_second"] for event in run.log.read() if "images_per_second" in event]
     counted = recipes.recipe_of(cost.countable(settings), info)
     found = report.describe(
         settings, splits, counted, result, seconds, rates, options, run.set_aside
     )
-    return found | {"surroundings": run.surroundings}
+    return found | {"surroundings": run.surroundings, "predictions": said}
+
+
+def _keep(run: Run, evaluated: Mapping[str, Images], results: Mapping[str, dict]) -> dict | None:
+    """Write what each expert says of each image; returns what the report says of the file."""
+    outputs = {name: result.pop("outputs") for name, result in results.items()}
+    if run.settings.predictions == "none":
+        return None
+    found = {
+        name: Predictions(
+            label=evaluated[name].label, experts=results[name]["expert_numbers"], **of
+        )
+        for name, of in outputs.items()
+    }
+    arrays, said = packed(found, run.settings.predictions)
+    run_folder.save_arrays(run.folder / PREDICTIONS, arrays)
+    return said
 
 
 def _compiled(run: Run, splits: datasets.Splits, number: int) -> Compiled:

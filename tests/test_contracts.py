@@ -280,6 +280,7 @@ def test_evaluation_of_a_ragged_split_is_numpy_by_hand(phase, shape):
     test = test.take(keep)
     result = ours.evaluate(state, test)
     logits = np.asarray(ours.predict(state, test.image).logits, np.float64)
+    np.testing.assert_allclose(result["outputs"]["logits"], logits, rtol=1e-4, atol=1e-5)
     probs = np.exp(logits - logits.max(-1, keepdims=True))
     probs /= probs.sum(-1, keepdims=True)
     average = probs.mean(0)

@@ -163,6 +163,11 @@ def test_heads_and_measures_of_a_ragged_split(shape):
     state, test = ours.init(), toy.splits().test.take(np.arange(27))
     found = ours.evaluate(state, test)
     plain = toy.Trainer(phase, 4, shape)
+    kept = found["outputs"]
+    assert kept["heads"].shape == (4, 27, 2, 4)
+    np.testing.assert_array_equal(kept["heads"][:, :, 0], kept["logits"])
+    said = ours.predict(state, test.image).heads  # [E, K, N, C]
+    np.testing.assert_allclose(kept["heads"], np.moveaxis(said, 1, 2), rtol=1e-5, atol=1e-6)
 
     def alone(images):
         return [one["nll"] for one in plain.evaluate(state, images)["experts"]]

@@ -187,7 +187,8 @@ class Trainer:
 
     def evaluate(self, state, images, batch_size=16, combine="probs"):
         method, counts = self.many.method, CLASS_COUNTS
-        return evaluator(method, self.mesh, batch_size, counts, combine)(state.variables, images)
+        evaluate = evaluator(method, self.mesh, batch_size, counts, combine)
+        return evaluate(state.variables, images, keep=True)
 
     def update(self, state, request, images=None):
         arrays = self.feed.arrays if images is None else self.feed.arrays | {"image": images}

@@ -141,6 +141,8 @@ class Settings:
     # If an expert's numbers are no longer finite: "stop" the run, or "set_aside" that expert, and
     # finish with the others (ltjax.run.divergence).
     on_divergence: Annotated[str, one_of("stop", "set_aside")] = "stop"
+    # Of the logits in predictions.npz, which the end of a run writes; float16 halves the file.
+    predictions: Annotated[str, one_of("float32", "float16", "none")] = "float32"
     # These do not change what is learned, so a resumed run may override them.
     log_every_steps: Annotated[int, at_least(1), at_most(1_000_000_000)] = 50
     save_every_epochs: Annotated[float, above(0), at_most(1_000_000)] = 1.0
@@ -156,6 +158,7 @@ class Settings:
 # Fields that a resumed run may change, because they do not change what is learned.
 MAY_CHANGE_ON_RESUME = (
     "on_divergence",
+    "predictions",
     "log_every_steps",
     "save_every_epochs",
     "data.dir",

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -14,7 +15,7 @@ from ltjax.data.splits import groups
 from ltjax.evaluation import metrics
 from ltjax.experts import without
 from ltjax.learner import Method, Variables
-from ltjax.mesh import EXAMPLES, EXPERTS, WHOLE, Mesh, fetch, over_mesh, place
+from ltjax.mesh import EXAMPLES, EXPERTS, OUTPUTS, WHOLE, Mesh, fetch, over_mesh, place
 
 
 def evaluator(
@@ -35,11 +36,13 @@ def evaluator(
       combine: 'probs' or 'logits', which average is the ensemble.
 
     Returns:
-      evaluate(variables, images, aside) -> what metrics.summary says of the experts that are not
-      set aside (`aside`: their numbers, from 1), and 'expert_numbers', those of 'experts';
+      evaluate(variables, images, aside, keep) -> what metrics.summary says of the experts that are
+      not set aside (`aside`: their numbers, from 1), and 'expert_numbers', those of 'experts';
       'images_per_second'; of networks with several heads 'head_names' and how they are 'combined',
       in words ('heads_mean' only if not to the mean of their logits); 'measures' {name: the mean
-      over images for each expert, a list} if the method measures something.
+      over images for each expert, a list} if the method measures something; if `keep`, 'outputs',
+      what these experts say of each image: {'logits': f32[E, N, C]} and with several heads
+      'heads', f32[E, N, K, C].
     """
 
     @functools.cache
@@ -50,14 +53,22 @@ def evaluator(
             logits, heads, measures = without(found, aside)
             sums = metrics.sums(logits, batch["label"], batch["mask"], heads)
             sums["measures"] = {name: x @ batch["mask"] for name, x in measures.items()}
-            return lax.psum(sums, DATA)
+            said = {"logits": logits}
+            if heads is not None:
+                said["heads"] = jnp.moveaxis(heads, 2, 1)
+            return lax.psum(sums, DATA), said
 
-        return jax.jit(over_mesh(step, mesh, (EXPERTS, EXAMPLES), WHOLE))
+        return jax.jit(over_mesh(step, mesh, (EXPERTS, EXAMPLES), (WHOLE, OUTPUTS)))
 
     warm: set[tuple] = set()  # batch sizes, and who is set aside, that are compiled
     share = mesh.shape[DATA]
 
-    def evaluate(variables: Variables, images: Images, aside: Sequence[int] = ()) -> dict:
+    def evaluate(
+        variables: Variables,
+        images: Images,
+        aside: Sequence[int] = (),
+        keep: bool = False,
+    ) -> dict:
         size, aside = -(-min(batch_size, len(images.label)) // share) * share, tuple(aside)
         sums = compiled(aside)
         if (size, aside) not in warm:  # compile first, so that it is not counted
@@ -65,8 +76,13 @@ def evaluator(
             jax.block_until_ready(sums(variables, place(first, mesh, EXAMPLES)))
             warm.add((size, aside))
         start = time.perf_counter()
-        batches = evaluation_batches(images, size)
-        parts = [sums(variables, place(batch, mesh, EXAMPLES)) for batch in batches]
+        parts, kept, waiting = [], [], None
+        for batch in evaluation_batches(images, size):
+            part, said = sums(variables, place(batch, mesh, EXAMPLES))
+            parts.append(part)
+            if keep:  # fetched while the next one is computed
+                kept += [] if waiting is None else [fetch(waiting)]
+                waiting = said
         parts = [jax.tree.map(np.float64, part) for part in fetch(parts)]
         totals = jax.tree.map(lambda *leaves: sum(leaves), *parts)
         seconds = time.perf_counter() - start
@@ -82,6 +98,11 @@ def evaluator(
         if totals["measures"]:
             means = {name: x / len(images.label) for name, x in totals["measures"].items()}
             result["measures"] = {name: mean.tolist() for name, mean in means.items()}
+        if keep:
+            kept, count = [*kept, fetch(waiting)], len(images.label)
+            result["outputs"] = {
+                name: np.concatenate([one[name] for one in kept], 1)[:, :count] for name in said
+            }
         return result
 
     return evaluate

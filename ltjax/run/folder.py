@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
@@ -108,6 +109,12 @@ def save_json(path: pathlib.Path, value: Any) -> None:
     """Write a value as JSON, on process 0."""
     if jax.process_index() == 0:
         storage.write_json(path, value)
+
+
+def save_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an .npz file, on process 0."""
+    if jax.process_index() == 0:
+        storage.write_arrays(path, arrays)
 
 
 class Log:

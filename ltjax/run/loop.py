@@ -44,7 +44,7 @@ class Evaluation(NamedTuple):
 
     split: str  # "validation", or "test"
     images: Images
-    evaluate: Callable[[Variables, Images, Sequence[int]], dict]  # as `evaluator` makes it
+    evaluate: Callable[[Variables, Images, Sequence[int], bool], dict]  # as `evaluator` makes it
 
 
 class Loop:
@@ -140,27 +140,29 @@ class Loop:
         self.run.checkpoints.save(self._number(done) + again, state, position)
 
     def final(self, state: TrainState, splits: Mapping[str, Images], seconds: float) -> dict:
-        """Evaluate the last state on each split, {split: what the evaluator says}.
+        """Evaluate the last state on each split, {split: what the evaluator says}, 'outputs' too.
 
         Raises:
           NotFinite: if an output is not.
         """
         before, done = self.run.aside(), self.phase.num_steps
-        results = self._evaluate(state, splits, done)
+        results = self._evaluate(state, splits, done, keep=True)
         if self.run.aside() != before:  # the state that is kept says it, too
             self.save(state, done, seconds, again=True)
         return results
 
-    def _evaluate(self, state, splits, done):
+    def _evaluate(self, state, splits, done, keep=False):
         """Without the experts that are set aside, by now or by what is found here."""
         aside, evaluate = self.run.aside(), self._evaluation.evaluate
-        results = {name: evaluate(state.variables, of, aside) for name, of in splits.items()}
+        results = {name: evaluate(state.variables, of, aside, keep) for name, of in splits.items()}
         for name, result in results.items():
             is_finite = np.ones(self.phase.num_experts, bool)
             for i, one in zip(result["expert_numbers"], result["experts"], strict=True):
                 is_finite[i - 1] = np.isfinite(one["nll"])
             self._watch.check(is_finite, f"output on the {name} split", done, replay=False)
-        return results if self.run.aside() == aside else self._evaluate(state, splits, done)
+        if self.run.aside() != aside:
+            return self._evaluate(state, splits, done, keep)
+        return results
 
     def _log(self, done, metrics, speed, display):
         before = self.run.aside()
