@@ -22,8 +22,7 @@ from ltjax.evaluation.metrics import predictors
 from ltjax.experts import best_over, independent, seeded_keys, without
 from ltjax.learner import Method, Prediction, Variables
 from ltjax.run.checkpoint import read_position, read_state
-from ltjax.run.files import CONFIG, DATA
-from ltjax.run.folder import read_data
+from ltjax.run.files import CONFIG, DATA, read_data
 from ltjax.runtime import check_switches
 
 BATCH = 256  # images at a time, at most

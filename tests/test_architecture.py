@@ -11,7 +11,7 @@ FLOORS = [
     ["main", "bench"],
     ["overrides", "environment", "processes"],
     ["config_file"],
-    ["catalogue", "compare"],
+    ["catalogue", "compare", "analysis"],
     ["train", "predict"],
     ["recipes", "report"],
     ["run", "methods"],
@@ -28,7 +28,7 @@ FLOORS = [
     ["errors"],
 ]
 # Nothing here needs JAX, so that it starts at once: it may be read from any floor.
-PLAIN = ("run.files", "report.tables", "report.wording")
+PLAIN = ("run.files", "run.predictions", "report.tables", "report.wording")
 
 # package -> the files that may name it
 DOORS = {
@@ -38,7 +38,7 @@ DOORS = {
     "absl": ["main", "overrides"],
     "ml_collections": ["main", "overrides"],
     "tensorboardX": ["run.folder"],
-    "rich": ["run", "report", "train", "bench.steps", "catalogue", "compare"],
+    "rich": ["run", "report", "train", "bench.steps", "catalogue", "compare", "analysis"],
     "tensorflow_datasets": ["data.builders", "data.stored", "data.preparing"],
     "array_record": ["data.stored"],
     "PIL": ["data.builders", "data.encoded"],

@@ -1,10 +1,11 @@
-"""The files of a run's folder by name, and how its report is read. Nothing here needs JAX."""
+"""The files of a run's folder by name, and how its report and data.json are read, without JAX."""
 
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from ltjax import storage
+from ltjax.data.info import DataInfo, from_json
 from ltjax.errors import UserError, plain
 
 CONFIG, DATA, LOG, REPORT = "config.json", "data.json", "log.jsonl", "report.json"
@@ -77,6 +78,17 @@ def load_report(path: pathlib.Path) -> dict[str, Any]:
         return _plain(report)
     except RecursionError as error:
         raise storage.Damaged(f"{path} is damaged: it is nested too deep. {remedy}") from error
+
+
+def read_data(folder: pathlib.Path) -> DataInfo | None:
+    """What data.json in the folder of a run says; None if it is missing.
+
+    Raises:
+      UserError: if the file is damaged, or has a later format.
+    """
+    remedy = "Delete it and report.json, if there is one; the command of the run writes both again."
+    value = storage.read_json(folder / DATA, remedy)
+    return None if value is None else from_json(value, str(folder / DATA), remedy)
 
 
 def _plain(value):

@@ -20,13 +20,12 @@ from tensorboardX.summary import scalar
 
 from ltjax import storage
 from ltjax.config.settings import Settings, as_dict, differences
-from ltjax.data.info import DataInfo, from_json
+from ltjax.data.info import DataInfo
 from ltjax.errors import UserError
 from ltjax.run.checkpoint import FOLDER as CHECKPOINTS
-from ltjax.run.files import CONFIG, DATA, LOCK, LOG
+from ltjax.run.files import CONFIG, DATA, LOCK, LOG, read_data
 
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
-_REMEDY = "Delete it and report.json, if there is one; the command of the run writes both again."
 
 
 def default(config: Mapping[str, Any], what: str) -> pathlib.Path:
@@ -87,16 +86,6 @@ def remember_data(folder: pathlib.Path, info: DataInfo) -> None:
             f"{folder} holds a run on other data ({', '.join(changed)} differ). Restore the data, "
             f"or give another --workdir."
         )
-
-
-def read_data(folder: pathlib.Path) -> DataInfo | None:
-    """What data.json in the folder of a run says; None if it is missing.
-
-    Raises:
-      UserError: if the file is damaged, or has a later format.
-    """
-    value = storage.read_json(folder / DATA, _REMEDY)
-    return None if value is None else from_json(value, str(folder / DATA), _REMEDY)
 
 
 def write(path: pathlib.Path, text: str) -> None:

@@ -1,0 +1,1 @@
+"""What is asked of predictions after training: functions of arrays, without JAX."""
