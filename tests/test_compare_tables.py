@@ -122,7 +122,7 @@ RESULTS = sorted((ROOT / "results").glob("*.json"))
 def test_committed_results_are_shown_as_they_are(path):
     held = json.loads(path.read_text())
     assert held["format"] == 1
-    assert path.with_suffix(".md").read_text() == page(held["rows"])
+    assert path.with_suffix(".md").read_text() == page(held["rows"], held.get("against_best", ()))
 
 
 def test_the_command_prints_the_table_of_finished_runs(tmp_path, capsys):

@@ -51,7 +51,7 @@ def test_methods_are_run_over_seeds_and_tabulated(tmp_path, capsys):
     assert rows[0]["test"]["accuracy"] == found
     assert f"| {100 * sum(found) / 2:.2f} ±" in page
     held = json.loads((tmp_path / "comparison.json").read_text())
-    assert held == {"format": 1, "rows": rows} and runs[0]["format"] == 1
+    assert held == {"format": 1, "rows": rows, "against_best": []} and runs[0]["format"] == 1
 
     before = written(tmp_path)
     (tmp_path / "comparison.json").write_text("not read back")

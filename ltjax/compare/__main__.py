@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from ltjax.compare import rows as runs_as_rows
+from ltjax.compare.against import against_best, lines
 from ltjax.compare.tables import notes, page, table
 from ltjax.errors import UserError, plain
 from ltjax.terminal import Parser, fail
@@ -29,14 +30,15 @@ def main(argv: Sequence[str]) -> int:
         runs, unfinished = runs_as_rows.find(given.folders)
         named = runs_as_rows.named(runs)
         rows = runs_as_rows.rows(named)
+        against = against_best(named)
         if given.markdown:
-            given.markdown.write_text(page(rows))
+            given.markdown.write_text(page(rows, against))
     except UserError as error:
         return fail(str(error))
     except OSError as error:
         return fail(f"{given.markdown} cannot be written: {error.strerror}.")
     console.print(table(rows, console.width))
-    for note in notes(rows):
+    for note in [*notes(rows), *lines(against)]:
         say(note)
     first = {}
     for name, run in named:

@@ -136,9 +136,9 @@ def in_common(rows: Sequence[dict]) -> dict[str, Any]:
     return found
 
 
-def as_file(rows: Sequence[dict]) -> dict[str, Any]:
-    """What comparison.json holds."""
-    return {"format": FORMAT, "rows": list(rows)}
+def as_file(rows: Sequence[dict], against: Sequence[dict] = ()) -> dict[str, Any]:
+    """What comparison.json holds: rows, and how they differ from the best one."""
+    return {"format": FORMAT, "rows": list(rows), "against_best": list(against)}
 
 
 def _row(name, reports):

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ltjax.compare.against import against_best, lines
 from ltjax.compare.rows import Run, as_file, comparison, rows
 from ltjax.compare.tables import notes, page, table
 from ltjax.compare.variants import entered, folder_name, of_folder, parse
@@ -101,8 +102,12 @@ def compare(
     if not finished:
         table_is = "the table is unchanged" if found else "there is nothing to tabulate"
         raise Diverged(f"All of {', '.join(methods)} diverged; {table_is}.")
+    with_seeds = {row["method"] for row in found}
+    against = against_best([one for one in comparison(folder) if one[0] in with_seeds])
+    rundir.save_json(folder / "comparison.json", as_file(found, against))
+    rundir.write(folder / "comparison.md", page(found, against))
     console.print("", table(found, console.width))
-    for note in notes(found):
+    for note in [*notes(found), *lines(against)]:
         say(console, note)
     for name in unfinished:
         say(

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ltjax.compare import quoted
+from ltjax.compare.against import lines
 from ltjax.compare.rows import COLUMNS, in_common
 from ltjax.errors import plain
 from ltjax.report.tables import as_markdown
@@ -52,8 +53,13 @@ def table(rows: Sequence[dict], width: int | None = None) -> Table:
     return out
 
 
-def page(rows: Sequence[dict]) -> str:
-    """The comparison as a Markdown page."""
+def page(rows: Sequence[dict], against: Sequence[dict] = ()) -> str:
+    """The comparison as a Markdown page.
+
+    Args:
+      rows: from ltjax.compare.rows.rows.
+      against: from ltjax.compare.against.against_best.
+    """
     titles = {data_title(row["config"]) for row in rows}
     parts = [
         f"# Methods compared on {titles.pop() if len(titles) == 1 else 'several data sets'}",
@@ -66,6 +72,7 @@ def page(rows: Sequence[dict]) -> str:
         "minutes of training, compiling and saving on the way included.",
         as_markdown(table(rows)),
         *notes(rows),
+        *lines(against),
         *machines(rows),
         *quoted.beside_ours(rows),
     ]
