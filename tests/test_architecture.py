@@ -10,7 +10,6 @@ from conftest import ROOT
 FLOORS = [
     ["main", "bench"],
     ["overrides", "environment", "processes"],
-    ["config_file"],
     ["catalogue", "compare"],
     ["train", "predict", "analysis"],
     ["recipes", "report"],
@@ -24,7 +23,7 @@ FLOORS = [
     ["losses"],
     ["config"],
     ["limits", "axes", "kernels", "runtime"],
-    ["storage", "terminal"],
+    ["storage", "terminal", "config_file"],
     ["errors"],
 ]
 # Nothing here needs JAX, so that it starts at once: it may be read from any floor.

@@ -6,21 +6,33 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from ltjax import storage
 from ltjax.compare import rows as runs_as_rows
 from ltjax.compare.against import against_best, lines
 from ltjax.compare.tables import notes, page, table
 from ltjax.errors import UserError, plain
+from ltjax.report.narrow import Continued
 from ltjax.terminal import Parser, fail
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the table of the runs in or below folders; returns the exit code."""
+    """Print the table of the runs in or below folders, or work on one; returns the exit code."""
     parser = Parser(
-        "python -m ltjax.compare", description="The table of the finished runs in or below folders."
+        "python -m ltjax.compare",
+        description="The table of the finished runs in or below folders; or with --table, runs "
+        "what is missing of a planned one.",
     )
-    parser.add_argument("folders", nargs="+", type=pathlib.Path, metavar="FOLDER")
-    parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="write a page, too")
+    add = parser.add_argument
+    add("folders", nargs="*", type=pathlib.Path, metavar="FOLDER")
+    add("--markdown", type=pathlib.Path, metavar="FILE", help="write a page, too")
+    add("--table", help="a planned table: a TOML file, or the name of one that comes with ltjax")
+    add("--workdir", type=pathlib.Path, help="of --table, above the folders of its runs")
+    add("--show", action="store_true", help="of --table, only show what is finished")
     given = parser.parse_args(argv)
+    if given.table:
+        return _planned(parser, given)
+    if not given.folders or given.workdir or given.show:
+        parser.error("give FOLDER, or --table with its options")
     console = Console(file=sys.stdout, markup=False, emoji=False)
 
     def say(text):
@@ -50,6 +62,38 @@ def main(argv: Sequence[str]) -> int:
     if given.markdown:
         say(f"Page: {given.markdown}")
     return 0
+
+
+def _planned(parser, given) -> int:
+    """Work on a planned table, and show it."""
+    from ltjax.compare import grid, plan, work  # here: they import JAX
+
+    if given.folders or given.markdown:
+        parser.error("--table goes with --workdir and --show alone")
+    console = Console(file=sys.stdout, markup=False, emoji=False)
+
+    def say(text):
+        console.print(plain(text), highlight=False, soft_wrap=True)
+
+    try:
+        table_ = plan.read(given.table)
+        default = pathlib.Path("runs", f"table-{pathlib.Path(given.table).stem}")
+        folder = storage.usable(given.workdir or default, "--workdir")
+        work.check(table_, folder)
+        left = work.Left({}, []) if given.show else work.work(table_, folder, say)
+        runs = work.finished(table_, folder)
+        console.print(Continued(grid.grid(table_, runs, left.failed)))
+        if not given.show:
+            storage.write_text(folder / "table.md", grid.page(table_, runs, left.failed))
+            say(f"Page: {folder / 'table.md'}")
+    except UserError as error:
+        return fail(str(error))
+    except work.Stopped as stopped:
+        say(f"{stopped} To resume, repeat the command.")
+        return stopped.exit_code
+    for line in grid.failures(left.failed, left.elsewhere):
+        say(line)
+    return 1 if left.failed else 0
 
 
 if __name__ == "__main__":

@@ -72,6 +72,11 @@ def beside_ours(rows: Sequence[dict]) -> list[str]:
     ]
 
 
+def in_words(one: Published) -> str:
+    """A published number with its method, recipe and source."""
+    return f"{_value(one)}, {one.method}: {_recipe(one)} ({one.source})"
+
+
 def renewed(text: str, page: str) -> str:
     """A document with its blocks of published numbers as they are in PUBLISHED.
 

@@ -1,0 +1,135 @@
+"""Planned tables: what a TOML file says, and what is wrong with one."""
+
+import textwrap
+
+import pytest
+
+from ltjax.compare import plan as plans
+from ltjax.compare.work import check, command
+from ltjax.errors import UserError
+
+GOOD = """
+title = "Two methods"
+base = "digits"
+seeds = [0, 3]
+mean_expert = true
+
+[for_all]
+num_epochs = 3.0
+schedule.warmup_epochs = 1
+
+[[columns]]
+name = "digits, 20"
+data.imbalance_factor = 20.0
+
+[[columns]]
+name = "digits, balanced: all"
+data.imbalance_factor = 1.0
+num_epochs = 2.0
+
+[[rows]]
+recipe = "classifier:3"
+
+[[rows]]
+name = "ours"
+recipe = "balanced_softmax+mixing.name=mixup:2"
+network.head = "cosine"
+"""
+
+
+def read(tmp_path, text=GOOD):
+    (tmp_path / "plan.toml").write_text(text)
+    return plans.read(str(tmp_path / "plan.toml"))
+
+
+def test_each_place_of_the_table_is_a_run_for_each_seed(tmp_path):
+    plan = read(tmp_path)
+    assert plan.rows == ("classifier:3", "ours") and plan.mean_expert and not plan.best_published
+    assert len(plan.cells) == 2 * 2 * 2
+    first, second = plan.of("ours", "digits, balanced: all")
+    assert (first.seed, second.seed) == (0, 3)
+    assert second.folder == "digits-balanced-x-all/ours-3"
+    config = second.config
+    assert config["seed"] == 3 and config["num_experts"] == 2
+    assert config["num_epochs"] == 2.0  # a column overrides what is for all
+    assert config["schedule"]["warmup_epochs"] == 1 and config["schedule"]["name"] == "cosine"
+    assert config["network"] == {"name": "resnet8", "head": "cosine"}
+    assert config["method"] == {"name": "balanced_softmax"}
+    assert config["mixing"] == {"name": "mixup"}
+    check(plan, tmp_path / "nothing yet")
+    words = command(plan, second, tmp_path)
+    assert words[:3] == ["-m", "ltjax.main", "--config=digits"]
+    assert "--config.mixing.name=mixup" in words and "--config.seed=3" in words
+    assert not any("batch_size" in word for word in words)  # as the base has it
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (("seeds = [0, 3]", "seeds = [0, 0]"), "seeds is [0, 0]; it must be different integers"),
+        (("seeds = [0, 3]", "seeds = 3"), "seeds is 3"),
+        (("title =", "titel ="), "unknown field 'titel'. Known fields: title"),
+        (('base = "digits"', ""), "base is ''; it must be a text"),
+        (('base = "digits"', 'base = "digit"'), "no such file 'digit'"),
+        (("mean_expert = true", "mean_expert = 1"), "mean_expert is 1; it must be true or false"),
+        (('recipe = "classifier:3"', ""), "each of rows needs a name or a recipe"),
+        (('name = "ours"', 'name = "classifier:3"'), "two of rows are named 'classifier:3'"),
+        (('name = "ours"', 'name = "classifier-x3"'), "have the folder digits-20/classifier-x3-0"),
+        (('name = "digits, 20"', ""), "each of columns needs a name"),
+        (("[[rows]]", "[[lines]]"), "unknown field 'lines'"),
+        (("[for_all]", "for_all = 3\n[other]"), "unknown field 'other'"),
+        (("title =", "title == "), "is no TOML file"),
+        ((":2", ":0"), "a number of experts, 1 to 1,000"),
+    ],
+    ids=lambda value: str(value)[-40:],
+)
+def test_what_is_no_plan_is_said_in_a_line(tmp_path, change, words):
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, GOOD.replace(*change))
+    message = str(caught.value)
+    assert words in message and "\n" not in message and message.startswith("--table: ")
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (("num_epochs = 2.0", "num_epoch = 2.0"), "Unknown config field config.num_epoch"),
+        (("20.0", "0.5"), "config.data.imbalance_factor is 0.5"),
+        (("balanced_softmax+", "balanced+"), "config.method.name is 'balanced'"),
+        (('head = "cosine"', 'head = "round"'), "config.network.head is 'round'"),
+    ],
+)
+def test_a_cell_that_cannot_be_run_is_found_before_any_is(tmp_path, change, words):
+    plan = read(tmp_path, GOOD.replace(*change))
+    with pytest.raises(UserError, match="^row '.*', column '.*': ") as caught:
+        check(plan, tmp_path / "runs")
+    assert words in str(caught.value)
+
+
+def test_a_file_that_is_missing_names_those_that_come_with_ltjax():
+    with pytest.raises(UserError, match="no such file 'quik'; .*quick.* come with ltjax"):
+        plans.read("quik")
+
+
+@pytest.mark.parametrize("name", plans.examples())
+def test_tables_that_come_with_ltjax_can_be_run(name, tmp_path):
+    plan = plans.read(name)
+    check(plan, tmp_path)
+    assert plan.about and len({cell.folder for cell in plan.cells}) == len(plan.cells)
+
+
+def test_lists_and_texts_reach_the_run_as_they_are(tmp_path):
+    text = textwrap.dedent("""
+        title = "Lists"
+        base = "cifar100"
+        [[columns]]
+        name = "a"
+        schedule.drop_at = [0.5, 0.75]
+        data.dir = "/some where/else"
+        [[rows]]
+        recipe = "classifier"
+    """)
+    plan = read(tmp_path, text)
+    words = command(plan, plan.cells[0], tmp_path)
+    assert "--config.schedule.drop_at=(0.5,0.75,)" in words
+    assert "--config.data.dir=/some where/else" in words

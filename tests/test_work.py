@@ -1,0 +1,191 @@
+"""Working through a planned table: what fails, is cut short, or is claimed by another process."""
+
+import fcntl
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from reports import report
+
+from ltjax.compare import __main__ as command
+from ltjax.compare import plan as plans
+from ltjax.compare import work
+from ltjax.compare.grid import grid, page
+from ltjax.config.settings import as_dict
+from ltjax.errors import UserError
+from ltjax.recipes import settings_of
+
+PLAN = """
+title = "Digits"
+base = "digits"
+seeds = [0, 1]
+mean_expert = true
+best_published = true
+[for_all]
+num_epochs = 2.0
+num_experts = 1
+schedule.warmup_epochs = 0
+[[columns]]
+name = "twenty"
+data.imbalance_factor = 20.0
+[[rows]]
+recipe = "classifier"
+[[rows]]
+recipe = "drw"
+"""
+
+
+@pytest.fixture
+def plan(tmp_path):
+    (tmp_path / "plan.toml").write_text(PLAN)
+    return plans.read(str(tmp_path / "plan.toml"))
+
+
+def finish(folder, cell, accuracy=0.5, seconds=90.0):
+    """What a run of the cell leaves."""
+    made = report(accuracy=accuracy)
+    made["config"] = as_dict(settings_of(cell.config))
+    made["cost"]["train_seconds"] = seconds
+    place = folder / cell.folder
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "config.json").write_text(json.dumps(made["config"]))
+    (place / "report.json").write_text(json.dumps(made))
+
+
+@pytest.fixture
+def started(monkeypatch, tmp_path):
+    """The cells that are run, as fakes that finish them; a test may let one fail."""
+    cells, fates = [], {}
+
+    def run(plan, cell, place):
+        cells.append(cell)
+        fate = fates.get((cell.row, cell.seed))
+        if isinstance(fate, Exception):
+            raise fate
+        if fate is None:
+            finish(tmp_path / "runs", cell)
+        return fate
+
+    monkeypatch.setattr(work, "_run", run)
+    return cells, fates
+
+
+def test_cells_are_run_once_and_one_that_fails_stops_no_other(plan, tmp_path, started):
+    cells, fates = started
+    fates["classifier", 1] = "Loss is not finite."
+    said = []
+    left = work.work(plan, tmp_path / "runs", said.append)
+    assert [(cell.row, cell.seed) for cell in cells] == [
+        ("classifier", 0), ("classifier", 1), ("drw", 0), ("drw", 1),
+    ]  # fmt: skip
+    assert list(left.failed.values()) == ["Loss is not finite."] and left.elsewhere == []
+    assert said[0] == "classifier, twenty, seed 0: 0 of 4 cells are finished."
+    assert said[1].endswith("1 of 4 cells are finished, about 4 min left on one such machine.")
+    assert said[2] == "classifier, twenty, seed 1 failed: Loss is not finite."
+    fates.clear()
+    assert work.work(plan, tmp_path / "runs", said.append) == ({}, [])
+    assert [(cell.row, cell.seed) for cell in cells[4:]] == [("classifier", 1)]
+
+
+def test_a_cell_that_another_process_has_is_left_to_it(plan, tmp_path, started):
+    cells, _ = started
+    locks = tmp_path / "runs" / ".locks"
+    locks.mkdir(parents=True)
+    by_hand = tmp_path / "runs" / plan.cells[2].folder
+    by_hand.mkdir(parents=True)
+    with (
+        (locks / "twenty--classifier-0.lock").open("a") as one,
+        (by_hand / ".lock").open("a") as other,
+    ):
+        for file in (one, other):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        left = work.work(plan, tmp_path / "runs", lambda text: None)
+        assert left.elsewhere == [plan.cells[0], plan.cells[2]]
+        assert cells == [plan.cells[1], plan.cells[3]]
+    # the locks of processes that ended are free
+    assert work.work(plan, tmp_path / "runs", lambda text: None).elsewhere == []
+    assert len(work.finished(plan, tmp_path / "runs")) == 4
+
+
+def test_what_was_run_with_another_config_is_refused(plan, tmp_path):
+    finish(tmp_path / "runs", plan.cells[0])
+    work.check(plan, tmp_path / "runs")
+    (tmp_path / "plan.toml").write_text(PLAN.replace("num_epochs = 2.0", "num_epochs = 3.0"))
+    other = plans.read(str(tmp_path / "plan.toml"))
+    with pytest.raises(UserError, match=r"classifier-0 was run .*num_epochs was 2.0, is 3.0"):
+        work.check(other, tmp_path / "runs")
+
+
+def test_the_grid_has_spread_and_number_and_no_bold_single_seed(plan, tmp_path):
+    folder = tmp_path / "runs"
+    finish(folder, plan.cells[0], 0.4)
+    finish(folder, plan.cells[1], 0.5)
+    finish(folder, plan.cells[2], 0.9)
+    runs = work.finished(plan, folder)
+    failed = {plan.cells[3]: "Disk full."}
+    text = page(plan, runs, failed)
+    assert "3 of 4 runs are finished" in text and "drw, twenty, seed 1: Disk full." in text
+    assert "**45.00 ± 7.07 (n = 2)**" in text  # the only one with two seeds
+    assert "90.00 (n = 1)" in text and "## twenty" in text
+    nothing = grid(plan, {}, failed)
+    assert [cell.plain for cell in nothing.columns[1]._cells] == [
+        "not run", "not run", "not run", "failed", "",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_table_is_killed_resumed_and_finished(tmp_path):
+    """The real thing: a signal in the middle, then the same command again."""
+    (tmp_path / "plan.toml").write_text(PLAN.replace("2.0\nnum_experts", "40.0\nnum_experts"))
+    words = ["-m", "ltjax.compare", "--table", "plan.toml", "--workdir", "runs"]
+    process = subprocess.Popen(
+        [sys.executable, *words],
+        cwd=tmp_path,
+        env=None,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    place = tmp_path / "runs" / "twenty" / "classifier-0"
+    for _ in range(600):
+        time.sleep(0.2)
+        if any(place.glob("checkpoints/[0-9]*")):
+            break
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 143 and "To resume, repeat the command." in said
+    assert not (place / "report.json").exists()
+    done = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "Resuming from step" in done.stdout and "4 of 4" not in done.stderr
+    text = (tmp_path / "runs" / "table.md").read_text()
+    assert "4 of 4 runs are finished" in text and "(n = 2)**" in text
+    again = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "$ python" not in again.stdout
+
+
+def test_mistakes_of_the_command_are_said_in_a_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plan.toml").write_text(PLAN.replace("20.0", "0.1"))
+    for arguments in (["--table", "none"], ["--table", "plan.toml", "--show"]):
+        assert command.main(arguments) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    for arguments in (["--table", "quick", "folder"], ["--show"], ["--workdir", "x", "folder"]):
+        with pytest.raises(SystemExit):
+            command.main(arguments)
+        assert capsys.readouterr().err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.toml"]
+
+
+def test_shown_alone_nothing_is_run_or_written(plan, tmp_path, capsys):
+    finish(tmp_path / "runs", plan.cells[0])
+    before = sorted(tmp_path.rglob("*"))
+    words = ["--table", str(tmp_path / "plan.toml"), "--workdir", str(tmp_path / "runs"), "--show"]
+    assert command.main(words) == 0
+    assert "50.00 (n = 1)" in capsys.readouterr().out
+    assert sorted(tmp_path.rglob("*")) == before
