@@ -8,7 +8,7 @@ import setuptools
 from setuptools.command.build_py import build_py
 
 HERE = pathlib.Path(__file__).parent
-CONFIGS = sorted(pathlib.Path("configs").glob("*.py"))
+CONFIGS = sorted([*pathlib.Path("configs").glob("*.py"), *pathlib.Path("configs").glob("*/*.toml")])
 
 # The native CPU kernels: one source, a library for each kind of CPU, chosen when it is loaded. They
 # are optional: where there is no compiler, the installation goes on without.
@@ -40,10 +40,10 @@ class WithConfigs(build_py):
     def run(self):
         super().run()
         if not self.editable_mode:
-            folder = pathlib.Path(self.build_lib, "ltjax", "configs")
-            folder.mkdir(parents=True, exist_ok=True)
             for path in CONFIGS:
-                self.copy_file(str(path), str(folder / path.name))
+                copy = pathlib.Path(self.build_lib, "ltjax", path)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                self.copy_file(str(path), str(copy))
 
     def get_source_files(self):
         return [*super().get_source_files(), *map(str, CONFIGS)]
@@ -89,7 +89,7 @@ setuptools.setup(
             "ipykernel>=6",
             "matplotlib>=3.8",  # the notebook's plots
             "nbmake>=1.5",
-            "pytest>=8",
+            "pytest>=8,<9.2",  # with 9.2, pytest-xdist 3.8 loses its groups of tests
             "pytest-xdist>=3.5",
             "ruff>=0.8",
         ],

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import toy
 from conftest import ROOT
+from test_analysis import made
 
 from ltjax import train
 from ltjax.catalogue import rows
+from ltjax.compare.plan import examples, read
+from ltjax.compare.work import check
 from ltjax.config.settings import as_dict
 from ltjax.data.datasets import DATASETS
 from ltjax.losses.classification import LOSSES
@@ -124,6 +127,31 @@ def test_the_five_lines_of_the_readme_predict(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     exec(compile(block, "README.md", "exec"), {})
     assert len(re.findall("'[abcd]'", capsys.readouterr().out)) == 10
+
+
+def test_the_lines_of_the_analysis_run(tmp_path, monkeypatch):
+    (block,) = blocks(DOCS / "analysis.md")
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path / "runs" / "mine")
+    exec(compile(block, "analysis.md", "exec"), page := {})
+    assert (
+        0
+        < page["priors"].accuracy(page["average"].argmax(-1), page["test"].label, page["forward"])
+        < 1
+    )
+
+
+def test_the_table_in_the_documentation_can_be_run(tmp_path):
+    (block,) = re.findall(r"```toml\n(.*?)```", (DOCS / "running.md").read_text(), re.DOTALL)
+    (tmp_path / "mine.toml").write_text(block)
+    plan = read(str(tmp_path / "mine.toml"))
+    check(plan, tmp_path / "runs")
+    assert len(plan.cells) == 6
+
+
+def test_the_documentation_names_every_table():
+    text = (DOCS / "running.md").read_text()
+    assert [name for name in examples() if f"| `{name}` |" not in text] == []
 
 
 def test_the_readme_begins_with_the_commands_that_are_tested():

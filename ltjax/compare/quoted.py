@@ -9,7 +9,7 @@
 import pathlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ltjax.compare.published import PUBLISHED, Published
 from ltjax.compare.variants import parse
@@ -167,10 +167,15 @@ def _differs(one, config):
 
 def main(paths: Sequence[str]) -> int:
     """Renew documents in place; returns the exit code."""
+    return renew(paths, lambda text, path: renewed(text, str(path)))
+
+
+def renew(paths: Sequence[str], renewed: Callable[[str, pathlib.Path], str]) -> int:
+    """Write what `renewed` makes of each document; returns the exit code."""
     for path in map(pathlib.Path, paths):
         try:
             text = path.read_text()
-            new = renewed(text, str(path))
+            new = renewed(text, path)
         except (UserError, OSError) as error:
             print(f"ltjax: {error}", file=sys.stderr)
             return 2
