@@ -72,16 +72,21 @@ BROKEN = {
             ["--config", "digits.py", "--config.lr=1"],
             "config.lr (did you mean config.schedule.lr?)",
         ),
-        (["--config", "digits.py", "--config.method.name=Ldam_Dr"], "did you mean 'ldam_drw'?"),
+        pytest.param(
+            ["--config", "digits.py", "--config.method.name=Ldam_Dr"],
+            "did you mean 'ldam_drw'?",
+            marks=pytest.mark.slow,
+        ),
         (["--config", "digits.py", "--config.seed=x", "--print_config"], "x"),
         pytest.param(
             ["--config", "digits.py", "--config.seed=-1", "--print_config"],
             "config.seed is -1",
             marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             ["--config", "digits.py", "--compare=crt", "--config.method.name=lws"],
             "Remove --config.method.name",
+            marks=pytest.mark.slow,
         ),
         (["--config.seed=3"], "--config.seed overrides a field, but no --config was given"),
         (["--config", "reads.py"], "No such file or directory: 'images.csv'"),
@@ -123,9 +128,10 @@ BROKEN = {
             "such as --seeds=0,1,2",
             marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             ["--config", "digits.py", "--compare=crt", f"--seeds={'9' * 5000}"],
             "it must be integers below 2^32, such as 0,1,2",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             ["--config", "digits.py", f"--compare=crt:{'9' * 5000}"],
@@ -151,7 +157,11 @@ BROKEN = {
             "config.num_epochs is 1.0; it must be above 1 with schedule 'cosine'",
         ),
         (["--config", "digits.py", "--config.seed.x=3"], "config.seed.x: config.seed is a value"),
-        (["--config", "digits.py", "--config.nmu_experts=3"], "nmu_experts"),
+        pytest.param(
+            ["--config", "digits.py", "--config.nmu_experts=3"],
+            "nmu_experts",
+            marks=pytest.mark.slow,
+        ),
         (["--config", "digits.py", "resume"], "Unexpected argument 'resume'. See --help"),
         (["--config", "digits.py", "--config.optimzer.momentum=0.5"], "optimzer"),
         (["--config", "digits.py", "--num_processes=2"], "--coordinator"),

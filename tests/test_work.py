@@ -136,6 +136,27 @@ def test_the_grid_has_spread_and_number_and_no_bold_single_seed(plan, tmp_path):
     ]  # fmt: skip
 
 
+def test_a_table_for_choosing_shows_the_held_out_part_alone(tmp_path):
+    text = PLAN.replace("mean_expert", "held_out = true\nmean_expert")
+    (tmp_path / "plan.toml").write_text(text)
+    with pytest.raises(UserError, match=r"needs data\.validation above 0"):
+        plans.read(str(tmp_path / "plan.toml"))
+    (tmp_path / "plan.toml").write_text(
+        text.replace("[for_all]", "[for_all]\ndata.validation = 0.2")
+    )
+    chosen = plans.read(str(tmp_path / "plan.toml"))
+    for cell, share in zip(chosen.cells, (0.41, 0.43, 0.3, 0.3), strict=True):
+        finish(tmp_path / "runs", cell, accuracy=0.99)
+        path = tmp_path / "runs" / cell.folder / "report.json"
+        made = json.loads(path.read_text())
+        own = {"balanced_accuracy": share}
+        made["splits"]["validation"] = {"average": own, "experts": [own, own]}
+        path.write_text(json.dumps(made))
+    said = page(chosen, work.finished(chosen, tmp_path / "runs"), {})
+    assert "**42.00 ± 1.41 (n = 2)**" in said and "held-out part" in said
+    assert "99" not in said and "published" not in said.replace("best published", "")
+
+
 @pytest.mark.slow
 def test_a_table_is_killed_resumed_and_finished(tmp_path):
     """The real thing: a signal in the middle, then the same command again."""

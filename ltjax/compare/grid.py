@@ -25,8 +25,9 @@ def grid(
 ) -> Table:
     """Accuracies of the average of experts, in percent: mean ± standard deviation (n seeds).
 
-    The best of a column is bold if it has several seeds. Where any are published, a further column
-    has the range of published numbers; what differs there, the page says.
+    Of a plan that chooses by the held-out part, balanced accuracies there. The best of a column is
+    bold if it has several seeds. Where any are published, a further column has the range of
+    published numbers; what differs there, the page says.
 
     Args:
       plan: the table.
@@ -42,11 +43,8 @@ def grid(
         title=plain(plan.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
     )
     table.add_column("")
-    found = {column: _columns_rows(plan, column, runs) for column in plan.columns}
-    quotes = {
-        column: {name: quoted.shortly(row) for name, row in of.items()}
-        for column, of in found.items()
-    }
+    found = {column: _shares(plan, column, runs) for column in plan.columns}
+    quotes = {column: _quotes(plan, column, runs) for column in plan.columns}
     for column in plan.columns:
         table.add_column(plain(column), justify="right", no_wrap=True)
         if any(quotes[column].values()):
@@ -77,19 +75,27 @@ def grid(
 
 
 def page(plan: Plan, runs: Mapping[Cell, Run], failed: Mapping[Cell, str]) -> str:
-    """The table as a Markdown page: the grid, then all numbers of each column."""
-    done = len(runs)
+    """The table as a Markdown page: the grid, then all numbers of each column.
+
+    Of a plan that chooses by the held-out part, the grid alone: the test split selects nothing.
+    """
+    what = (
+        "Balanced accuracy of the average of experts on the held-out part of the training set"
+        if plan.held_out
+        else "Accuracy of the average of experts on the test split"
+    )
     parts = [
         f"# {plan.title}",
         plan.about.strip(),
-        f"{done:,} of {len(plan.cells):,} runs are finished. Accuracy of the average of experts on "
-        f"the test split in percent, mean ± standard deviation over n seeds of training; the last "
-        f"state is evaluated. *published*: what others report for this method.",
+        f"{len(runs):,} of {len(plan.cells):,} runs are finished. {what}, in percent: mean ± "
+        f"standard deviation over n seeds of training, of the last state."
+        + " *published*: what others report for this method."
+        * (not plan.held_out),
         as_markdown(grid(plan, runs, failed, markdown=True)),
         *(f"{cell.row}, {cell.column}, seed {cell.seed}: {why}" for cell, why in failed.items()),
         _published_lines(plan),
     ]
-    for column in plan.columns:
+    for column in () if plan.held_out else plan.columns:
         named = _named(plan, column, runs)
         if named:
             found = rows(named)
@@ -105,25 +111,39 @@ def _named(plan, column, runs):
     ]
 
 
-def _columns_rows(plan, column, runs):
-    return {row["method"]: row for row in rows(_named(plan, column, runs))}
+def _shares(plan, column, runs):
+    """{row: (of the average, of the mean expert)}, each a list with a share a seed."""
+    split, name = ("validation", "balanced_accuracy") if plan.held_out else ("test", "accuracy")
+    found = {}
+    for row, run in _named(plan, column, runs):
+        result = run.report["splits"][split]
+        average, experts = found.setdefault(row, ([], []))
+        average.append(result["average"][name])
+        experts.append(statistics.mean(one[name] for one in result["experts"]))
+    return found
+
+
+def _quotes(plan, column, runs):
+    """{row: the range of its published numbers}."""
+    if plan.held_out:
+        return {}
+    return {row["method"]: quoted.shortly(row) for row in rows(_named(plan, column, runs))}
 
 
 def _best(found):
     """The name of the most accurate row with several seeds; None without one."""
-    several = [row for row in found.values() if len(row["seeds"]) > 1]
-    best = max(several, key=lambda row: statistics.mean(row["test"]["accuracy"]), default=None)
-    return best and best["method"]
+    several = {name: average for name, (average, _) in found.items() if len(average) > 1}
+    return max(several, key=lambda name: statistics.mean(several[name]), default=None)
 
 
-def _cell(row, cells, failed):
-    if row is None:
+def _cell(shares, cells, failed):
+    if shares is None:
         return "failed" if any(cell in failed for cell in cells) else NOT_RUN
-    return _with_spread(row["test"]["accuracy"])
+    return _with_spread(shares[0])
 
 
-def _mean_expert(row):
-    return NOT_RUN if row is None else _with_spread(row["mean_expert"])
+def _mean_expert(shares):
+    return NOT_RUN if shares is None else _with_spread(shares[1])
 
 
 def _with_spread(shares):

@@ -28,7 +28,7 @@ from ltjax import config_file
 from ltjax.compare.variants import entered
 from ltjax.errors import UserError, printable, shown
 
-_SWITCHES = ("mean_expert", "best_published")
+_SWITCHES = ("mean_expert", "best_published", "held_out")
 _FIELDS = ("title", "about", "base", "seeds", "for_all", "columns", "rows", *_SWITCHES)
 _OWN = ("name", "recipe")  # of a row or a column; the others are fields of the config
 
@@ -59,6 +59,7 @@ class Plan(NamedTuple):
     cells: tuple[Cell, ...]
     mean_expert: bool  # whether each row is preceded by that of its single experts
     best_published: bool  # whether a row has the best published number of each column
+    held_out: bool  # whether rows are chosen by: only the held-out part is shown, never the test
 
     def of(self, row: str, column: str) -> list[Cell]:
         """The cells of one place of the table, one a seed."""
@@ -133,6 +134,8 @@ def _checked(plan):
                 f"{_as_folder(column)}/{_as_folder(row)}-{seed}",
             )
         )
+    if switches["held_out"] and not all(cell.config["data"].get("validation") for cell in cells):
+        raise UserError("held_out = true needs data.validation above 0 in each cell.")
     folders = [cell.folder for cell in cells]
     twice = next((one for one in folders if folders.count(one) > 1), None)
     if twice:
