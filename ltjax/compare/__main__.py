@@ -9,6 +9,7 @@ from rich.console import Console
 from ltjax import storage
 from ltjax.compare import rows as runs_as_rows
 from ltjax.compare.against import against_best, lines
+from ltjax.compare.bands import verdicts
 from ltjax.compare.tables import notes, page, table
 from ltjax.errors import UserError, plain
 from ltjax.report.narrow import Continued
@@ -50,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         return fail(f"{given.markdown} cannot be written: {error.strerror}.")
     console.print(table(rows, console.width))
-    for note in [*notes(rows), *lines(against)]:
+    for note in [*notes(rows), *lines(against), *verdicts(rows)]:
         say(note)
     first = {}
     for name, run in named:

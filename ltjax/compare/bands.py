@@ -43,32 +43,35 @@ BANDS = [
 
 
 def verdicts(rows: Sequence[dict]) -> list[str]:
-    """For each row with a band, a line: inside, outside, or why it is no test.
+    """For each row with a band, whether it is inside; rows that are no test, by their reason.
+
+    One network is published, so that of several experts the mean one is compared.
 
     Args:
       rows: from ltjax.compare.rows.rows.
     """
-    found = []
+    found, no_test = [], {}
     for row in rows:
         band = band_of(row)
         if band is None:
             continue
-        # one network is published; of several independent experts the mean one is compared
-        value = 100 * sum(row["mean_expert"]) / len(row["mean_expert"])
-        where = f"{band.low:g} to {band.high:g}"
         why = unlike(row["config"])
         if why:
-            verdict = f"no test ({', '.join(why)})"
-        elif band.low <= value <= band.high:
-            verdict = "inside"
-        else:
-            side = "below" if value < band.low else "above"
-            verdict = f"outside, {side}"
+            no_test.setdefault(", ".join(why), []).append(row["method"])
+            continue
+        value = 100 * sum(row["mean_expert"]) / len(row["mean_expert"])
+        side = "below" if value < band.low else "above"
+        verdict = "inside" if band.low <= value <= band.high else f"outside, {side}"
         seeds, several = len(row["seeds"]), row["num_experts"] > 1
         of = "the mean expert" if several else "the network"
-        said = f"{row['method']}: {of} has {value:.2f} ({seeds} seed{'s' * (seeds > 1)})"
-        found.append(plain(f"{said}, the band of published numbers is {where}: {verdict}."))
-    return found
+        found.append(
+            f"{row['method']}: {of} has {value:.2f} ({seeds} seed{'s' * (seeds > 1)}), the band of "
+            f"published numbers is {band.low:g} to {band.high:g}: {verdict}."
+        )
+    for why, names in no_test.items():
+        untested = f"Not tested against the bands of published numbers ({why})"
+        found.append(f"{untested}: {', '.join(names)}.")
+    return [plain(line) for line in found]
 
 
 def band_of(row: dict) -> Band | None:

@@ -9,7 +9,6 @@ from rich.text import Text
 
 from ltjax.compare import quoted
 from ltjax.compare.against import against_best
-from ltjax.compare.bands import verdicts
 from ltjax.compare.plan import Cell, Plan
 from ltjax.compare.published import PUBLISHED
 from ltjax.compare.rows import Run, rows
@@ -100,7 +99,7 @@ def page(plan: Plan, runs: Mapping[Cell, Run], failed: Mapping[Cell, str]) -> st
         if named:
             found = rows(named)
             body = page_of(found, against_best(named)).partition("\n\n")[2].strip()
-            parts += [f"## {column}", body, "\n".join(verdicts(found))]
+            parts += [f"## {column}", body]
     return plain("\n\n".join(filter(None, parts)) + "\n")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from ltjax.compare.against import against_best, lines
+from ltjax.compare.bands import verdicts
 from ltjax.compare.rows import Run, as_file, comparison, rows
 from ltjax.compare.tables import notes, page, table
 from ltjax.compare.variants import entered, folder_name, of_folder, parse
@@ -107,7 +108,7 @@ def compare(
     rundir.save_json(folder / "comparison.json", as_file(found, against))
     rundir.write(folder / "comparison.md", page(found, against))
     console.print("", table(found, console.width))
-    for note in [*notes(found), *lines(against)]:
+    for note in [*notes(found), *lines(against), *verdicts(found)]:
         say(console, note)
     for name in unfinished:
         say(

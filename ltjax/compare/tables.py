@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ltjax.compare import quoted
 from ltjax.compare.against import lines
+from ltjax.compare.bands import verdicts
 from ltjax.compare.rows import COLUMNS, in_common
 from ltjax.errors import plain
 from ltjax.report.tables import as_markdown
@@ -73,6 +74,7 @@ def page(rows: Sequence[dict], against: Sequence[dict] = ()) -> str:
         as_markdown(table(rows)),
         *notes(rows),
         *lines(against),
+        *verdicts(rows),
         *machines(rows),
         *quoted.beside_ours(rows),
     ]
