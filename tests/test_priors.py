@@ -40,6 +40,15 @@ def test_an_unknown_prior_is_found_without_labels(target):
     assert found.sum() == pytest.approx(1)
 
 
+def test_a_step_is_the_mean_of_the_shifted_predictions():
+    x, _ = drawn(SOURCE, 50)
+    once = priors.estimated(posteriors(x, SOURCE), SOURCE, most_steps=1)
+    np.testing.assert_allclose(once, np.exp(posteriors(x, SOURCE)).mean(0), rtol=1e-9)
+    twice = priors.estimated(posteriors(x, SOURCE), SOURCE, most_steps=2)
+    shifted = priors.shifted(posteriors(x, SOURCE), SOURCE, once)
+    np.testing.assert_allclose(twice, np.exp(shifted).mean(0), rtol=1e-9)
+
+
 def test_weights_count_as_copies_do():
     x, _ = drawn(SOURCE, 60)
     times = np.arange(60) % 3

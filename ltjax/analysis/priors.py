@@ -55,17 +55,19 @@ def estimated(
       log_probs: f64[N, C].
       source: f64[C], see `shifted`.
       weights: f64[N], how often each image occurs; once by default.
-      most_steps: it ends before where the prior moves by less than 1e-9.
+      most_steps: it ends before where no class moves by more than 1e-8.
 
     Returns:
       f64[C].
     """
     weights = np.ones(len(log_probs)) if weights is None else np.asarray(weights, np.float64)
-    weights, prior = weights / weights.sum(), np.asarray(source, np.float64)
+    weights, source = weights / weights.sum(), np.asarray(source, np.float64)
+    probs, prior = np.exp(log_probs), source
     for _ in range(most_steps):
-        new = weights @ np.exp(shifted(log_probs, source, prior))
+        ratio = prior / source  # [C]
+        new = ratio * (weights / (probs @ ratio) @ probs)
         moved, prior = np.abs(new - prior).max(), new
-        if moved < 1e-9:
+        if moved < 1e-8:
             break
     return prior
 
