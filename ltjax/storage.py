@@ -122,6 +122,8 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def _whole(path):
+    if not path.name:  # such as "."
+        raise NotWritten(path, os.strerror(errno.EISDIR))
     part = path.with_name(f"{path.name}.part")
     with writing(path):
         try:

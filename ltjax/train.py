@@ -69,7 +69,7 @@ def run(
     if settings.compute.cache:
         use_cache()
 
-    result = _report(folder, console)
+    result = _report(folder, settings.predictions, console)
     if not result:  # errors in data and recipe come before a folder is made
         splits = splits or read(settings, console)
         recipe = recipes.recipe_of(settings, splits.info)
@@ -95,7 +95,7 @@ def run(
     return result
 
 
-def _report(folder: pathlib.Path, console: Console) -> dict | None:
+def _report(folder: pathlib.Path, dtype: str, console: Console) -> dict | None:
     """The report of a complete run; None if the run is not complete.
 
     A report that is damaged, or whose trained state is not whole, is made again.
@@ -119,6 +119,9 @@ def _report(folder: pathlib.Path, console: Console) -> dict | None:
         return None
     elif report.get("predictions") and not is_good(folder):
         say(console, f"{folder / PREDICTIONS} is missing or damaged. It is written again.")
+        return None
+    elif "predictions" in report and not report["predictions"] and dtype != "none":
+        say(console, f"{folder / PREDICTIONS} was not asked for before. It is written now.")
         return None
     return report
 

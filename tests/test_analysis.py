@@ -19,7 +19,7 @@ CLASSES, COUNTS = 4, np.array([160, 60, 25, 10])
 CONFIG = {"data": {"name": "cifar10", "imbalance_factor": 16.0, "validation": 0.2}}
 
 
-def made(folder, seed=0, experts=3, held_out=True, **changes):
+def made(folder, seed=0, experts=3, held_out=True, counts=COUNTS, **changes):
     """A finished run whose experts are right more often on large classes."""
     rng = np.random.default_rng(seed)
 
@@ -35,7 +35,7 @@ def made(folder, seed=0, experts=3, held_out=True, **changes):
         splits["validation"] = drawn(np.repeat(np.arange(CLASSES), COUNTS // 5))
     storage.write_arrays(folder / PREDICTIONS, packed(splits)[0])
     names = tuple("abcd")
-    info = DataInfo("cifar10", names, COUNTS, (8, 8, 3), (0.5,) * 3, (0.5,) * 3, 4, True)
+    info = DataInfo("cifar10", names, counts, (8, 8, 3), (0.5,) * 3, (0.5,) * 3, 4, True)
     storage.write_json(folder / "data.json", info.as_json())
     return splits
 
@@ -115,6 +115,8 @@ def test_mistakes_are_said_in_a_line(tmp_path, capsys):
     made(tmp_path / "a")
     made(tmp_path / "other", data={"name": "cifar100"}, held_out=False)
     made(tmp_path / "held", data=CONFIG["data"] | {"validation": 0.1})
+    made(tmp_path / "others", counts=COUNTS[::-1])
+    made(tmp_path / "logits", combine="logits")
     (tmp_path / "empty").mkdir()
     made(tmp_path / "old")
     (tmp_path / "old" / PREDICTIONS).unlink()
@@ -123,10 +125,15 @@ def test_mistakes_are_said_in_a_line(tmp_path, capsys):
     for arguments, words in (
         (["nowhere"], "no such folder"),
         (["empty"], "it is not a finished run"),
-        (["old"], "delete report.json and repeat its command"),
+        (["old"], "Delete report.json and repeat the run's command"),
         (["without"], "has no data.json"),
         (["a", "other", "--together"], "is of other test images"),
         (["a", "held", "--together"], "held out other images"),
+        (["a", "a/../a"], "is given twice"),
+        (["a", "others", "--together"], "was trained on other class counts"),
+        (["a", "logits", "--together"], "averages logits"),
+        (["x" * 300], "no such folder"),
+        (["a", "--json", "."], "cannot be written"),
         (["a", "--bins", "0"], "--bins is 0"),
         (["a", "--prior", "nowhere"], "nowhere cannot be read"),
         (["a", "--json", "x/y.json"], "y.json cannot be written"),

@@ -44,6 +44,9 @@ def test_a_full_length_run_is_inside_or_outside(variant, accuracy, said):
         ({"network": {"name": "resnet8"}}, "resnet8"),
         ({"augment": {"name": "autoaugment"}}, "autoaugment"),
         ({"data": FULL["data"] | {"validation": 0.1}}, "a part held out"),
+        ({"data": FULL["data"] | {"seed": 5}}, "selection seed 5"),
+        ({"batch_size": 512}, "batch size 512"),
+        ({"optimizer": {"weight_decay": 5e-4}}, "weight decay 0.0005"),
     ],
 )
 def test_another_budget_is_no_test(change, why):

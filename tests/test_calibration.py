@@ -35,8 +35,8 @@ def test_errors_worked_by_hand():
     assert calibration.expected_error(PROBS, LABELS, 10) == pytest.approx(gaps @ [1, 2, 1] / 4)
     assert calibration.maximum_error(PROBS, LABELS, 10) == pytest.approx(0.45)
     assert calibration.expected_error(PROBS, LABELS, 1) == pytest.approx(abs(0.75 - 0.8))
-    # .55 and .85 (wrong), then .85 (right) and .95
-    assert calibration.adaptive_error(PROBS, LABELS, 2) == pytest.approx((0.2 + 0.1) / 2)
+    # .55 and .85, then .85 and .95; of both .85 one half is right
+    assert calibration.adaptive_error(PROBS, LABELS, 2) == pytest.approx((0.05 + 0.15) / 2)
     # of class 0: .95 right, .85 wrong, .15 wrong, .55 right; class 1 has the same gaps
     assert calibration.classwise_error(PROBS, LABELS, 10) == pytest.approx(
         (0.05 + 0.85 + 0.15 + 0.45) / 4
@@ -63,3 +63,10 @@ def test_the_temperature_that_labels_were_drawn_at_is_found(true):
     other = np.tile((label + 1) % 5, 1)
     weighted = calibration.temperature(np.tile(logits, (2, 1)), np.append(label, other), half)
     assert found == pytest.approx(twice, rel=1e-4) and weighted == pytest.approx(found, rel=1e-4)
+
+
+def test_the_order_of_images_says_nothing_where_confidences_are_equal():
+    log_probs = np.log(np.tile([0.8, 0.2], (100, 1)))
+    label = (np.arange(100) >= 80).astype(int)  # 80 right, then 20 wrong
+    assert calibration.adaptive_error(log_probs, label) == pytest.approx(0, abs=1e-12)
+    assert calibration.adaptive_error(log_probs, label[::-1]) == pytest.approx(0, abs=1e-12)

@@ -1,11 +1,12 @@
 """Planned tables: what a TOML file says, and what is wrong with one."""
 
+import runpy
 import textwrap
 
 import pytest
 
 from ltjax.compare import plan as plans
-from ltjax.compare.work import check, command
+from ltjax.compare.work import check, write_config
 from ltjax.errors import UserError
 
 GOOD = """
@@ -37,6 +38,11 @@ network.head = "cosine"
 """
 
 
+def written(cell, folder):
+    """The config that the run of a cell gets, as plain dicts."""
+    return runpy.run_path(str(write_config(cell, folder)))["get_config"]().to_dict()
+
+
 def read(tmp_path, text=GOOD):
     (tmp_path / "plan.toml").write_text(text)
     return plans.read(str(tmp_path / "plan.toml"))
@@ -57,10 +63,8 @@ def test_each_place_of_the_table_is_a_run_for_each_seed(tmp_path):
     assert config["method"] == {"name": "balanced_softmax"}
     assert config["mixing"] == {"name": "mixup"}
     check(plan, tmp_path / "nothing yet")
-    words = command(plan, second, tmp_path)
-    assert words[:3] == ["-m", "ltjax.main", "--config=digits"]
-    assert "--config.mixing.name=mixup" in words and "--config.seed=3" in words
-    assert not any("batch_size" in word for word in words)  # as the base has it
+    assert write_config(second, tmp_path).name == "digits-balanced-x-all--ours-3.py"
+    assert written(second, tmp_path) == config
 
 
 @pytest.mark.parametrize(
@@ -80,6 +84,13 @@ def test_each_place_of_the_table_is_a_run_for_each_seed(tmp_path):
         (("[for_all]", "for_all = 3\n[other]"), "unknown field 'other'"),
         (("title =", "title == "), "is no TOML file"),
         ((":2", ":0"), "a number of experts, 1 to 1,000"),
+        (("[for_all]", "[for_all]\nseed = 7"), "seed is 7; the seeds of a table are its seeds"),
+        (('recipe = "classifier:3"', "name = 'a'\nrecipe = 3"), "recipe is 3 in rows"),
+        (('name = "digits, 20"', 'name = "a"\nrecipe = "crt"'), "a recipe is of a row"),
+        (('head = "cosine"', 'head = "cosine"\nmethod.name = "crt"'), "method.name is 'crt'"),
+        (("network.head", "num_experts = 4\nnetwork.head"), "and so does num_experts. Remove one"),
+        (("3.0", "3" * 5000), "is no TOML file"),
+        (("title = ", "x = " + "[" * 5000 + "]" * 5000 + "\ntitle = "), "plan.toml"),
     ],
     ids=lambda value: str(value)[-40:],
 )
@@ -118,18 +129,53 @@ def test_tables_that_come_with_ltjax_can_be_run(name, tmp_path):
     assert plan.about and len({cell.folder for cell in plan.cells}) == len(plan.cells)
 
 
-def test_lists_and_texts_reach_the_run_as_they_are(tmp_path):
-    text = textwrap.dedent("""
-        title = "Lists"
-        base = "cifar100"
+def test_values_of_all_kinds_reach_the_run_as_they_are(tmp_path):
+    own = tmp_path / "own base.py"
+    own.write_text(
+        "def get_config(size='small'):\n    return {'num_epochs': 40, 'batch_size': len(size)}"
+    )
+    text = textwrap.dedent(f"""
+        title = "Values"
+        base = "{own}:large"
+        [for_all]
+        num_epochs = 40.5
+        schedule.drop_at = [0.5, 0.75]
+        optimizer.nesterov = false
         [[columns]]
         name = "a"
-        schedule.drop_at = [0.5, 0.75]
-        data.dir = "/some where/else"
+        data.dir = "2024"
         [[rows]]
-        recipe = "classifier"
+        recipe = "focal+loss.gamma=None"
     """)
-    plan = read(tmp_path, text)
-    words = command(plan, plan.cells[0], tmp_path)
-    assert "--config.schedule.drop_at=(0.5,0.75,)" in words
-    assert "--config.data.dir=/some where/else" in words
+    (cell,) = read(tmp_path, text).cells
+    assert cell.config["batch_size"] == 5 and cell.config["num_epochs"] == 40.5
+    assert cell.config["data"] == {"dir": "2024"} and cell.config["loss"] == {"gamma": None}
+    found = written(cell, tmp_path)
+    assert found.pop("schedule")["drop_at"] in ([0.5, 0.75], (0.5, 0.75))
+    assert found == {name: of for name, of in cell.config.items() if name != "schedule"}
+
+
+BASES = {
+    "exits.py": "import sys\nsys.exit(3)",
+    "fails.py": "1 / 0",
+    "none.py": "def get_config():\n    return None",
+    "empty.py": "def get_config():\n    return {}",
+}
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_base_that_is_none_is_said_in_a_line(tmp_path, name):
+    (tmp_path / name).write_text(BASES[name])
+    text = GOOD.replace('base = "digits"', f'base = "{tmp_path / name}"')
+    text = text.replace("mean_expert = true", "held_out = true")
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, text)
+    assert "\n" not in str(caught.value) and str(caught.value).startswith("--table: ")
+
+
+@pytest.mark.parametrize("name", ["..", ".", "table.md", "configs", "/", "???"])
+def test_a_name_that_leaves_the_tables_folder_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match="cannot be the name of a folder. Rename it"):
+        read(tmp_path, GOOD.replace("digits, 20", name))
+    plan = read(tmp_path, GOOD.replace("digits, 20", "../.hidden"))
+    assert plan.cells[0].folder.startswith("hidden/")

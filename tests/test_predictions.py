@@ -78,6 +78,11 @@ def test_each_part_is_checked_and_nothing_is_unpickled(tmp_path):
         {"test_experts": np.arange(3)},
         {"test_heads": np.zeros((2, 3, 2, 5), np.float32)},
         {"test_nonsense": label},
+        {"test_logits": np.full_like(logits, np.nan)},
+        {"test_label": label.astype(float)},
+        {"test_label": label.astype(bool)},
+        {"test_logits": logits[:0], "test_experts": experts[:0]},
+        {"test_logits": logits[:, :0], "test_label": label[:0]},
         {"test_label": np.array([{}, {}, {}], object)},
     ):
         storage.write_arrays(tmp_path / PREDICTIONS, good | wrong)
@@ -113,6 +118,10 @@ def load_packed(folder, fields, dtype):
 def test_they_may_be_left_out_and_a_run_of_before_them_is_complete(tmp_path):
     report = train.run(CONFIG | {"predictions": "none"}, str(tmp_path), splits=toy.splits())
     assert report["predictions"] is None and not (tmp_path / PREDICTIONS).exists()
+    with pytest.raises(UserError, match="not with config.predictions=none"):
+        load(tmp_path)
+    train.run(CONFIG, str(tmp_path), splits=toy.splits())  # may change, and has an effect
+    assert load(tmp_path)["test"].logits.shape[0] == 2
     text = json.loads((tmp_path / "report.json").read_text())
     del text["predictions"]
     (tmp_path / "report.json").write_text(json.dumps(text))

@@ -60,3 +60,21 @@ def test_the_threshold_worked_by_hand():
     assert sets.tolist() == [[True, False], [False, False], [False, False]]  # at least .7
     everything = selective.conformal_sets(held_out, np.array([0, 0, 1]), test, 0.9)
     assert everything.all()  # three images cannot promise more than 3 in 4
+
+
+def test_a_class_without_held_out_images_is_in_every_set():
+    rng = np.random.default_rng(0)
+    held_out, label = drawn(rng, 200, np.array([0.5, 0.5, 0.0]))
+    test, test_label = drawn(rng, 3000, np.full(3, 1 / 3))
+    weight = np.array([2 / 3, 2 / 3, np.inf])
+    sets = selective.conformal_sets(held_out, label, test, 0.9, weight)
+    assert sets[:, 2].all() and not sets[:, :2].all()
+    known = test_label < 2
+    assert selective.coverage(sets[known], test_label[known]) > 0.87
+
+
+def test_the_order_of_images_says_nothing_where_confidences_are_equal():
+    log_probs = np.log(np.tile([0.8, 0.2], (100, 1)))
+    label = (np.arange(100) >= 80).astype(int)
+    for one in (label, label[::-1]):
+        assert selective.area_under_risk(log_probs, one) == pytest.approx(0.2)

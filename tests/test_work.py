@@ -56,11 +56,13 @@ def finish(folder, cell, accuracy=0.5, seconds=90.0):
 
 
 @pytest.fixture
-def started(monkeypatch, tmp_path):
+def started(monkeypatch, tmp_path, plan):
     """The cells that are run, as fakes that finish them; a test may let one fail."""
     cells, fates = [], {}
 
-    def run(plan, cell, place):
+    def run(config, place, tell, claim):
+        (cell,) = (one for one in plan.cells if place == tmp_path / "runs" / one.folder)
+        assert config.exists() and not claim.closed
         cells.append(cell)
         fate = fates.get((cell.row, cell.seed))
         if isinstance(fate, Exception):
@@ -157,18 +159,40 @@ def test_a_table_for_choosing_shows_the_held_out_part_alone(tmp_path):
     assert "99" not in said and "published" not in said.replace("best published", "")
 
 
+def work_on(folder, **options):
+    """The command, at work on plan.toml in a folder."""
+    words = ["-u", "-m", "ltjax.compare", "--table", "plan.toml", "--workdir", "runs"]
+    return subprocess.Popen(
+        [sys.executable, *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_worker_that_is_asked_to_stop_stops(tmp_path, number):
+    """While its run still imports modules, and answers no signal itself."""
+    (tmp_path / "plan.toml").write_text(PLAN)
+    process = work_on(tmp_path)
+    for line in process.stdout:
+        if line.startswith("$ python"):
+            break
+    time.sleep(0.3)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + number, said
+    assert "failed" not in said and "Stopped. What is finished is kept." in said
+
+
 @pytest.mark.slow
 def test_a_table_is_killed_resumed_and_finished(tmp_path):
-    """The real thing: a signal in the middle, then the same command again."""
+    """The real thing: stopped in the middle of a run, then two workers at once."""
     (tmp_path / "plan.toml").write_text(PLAN.replace("2.0\nnum_experts", "40.0\nnum_experts"))
-    words = ["-m", "ltjax.compare", "--table", "plan.toml", "--workdir", "runs"]
-    process = subprocess.Popen(
-        [sys.executable, *words],
-        cwd=tmp_path,
-        env=None,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = work_on(tmp_path)
     place = tmp_path / "runs" / "twenty" / "classifier-0"
     for _ in range(600):
         time.sleep(0.2)
@@ -178,16 +202,15 @@ def test_a_table_is_killed_resumed_and_finished(tmp_path):
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 143 and "To resume, repeat the command." in said
     assert not (place / "report.json").exists()
-    done = subprocess.run(
-        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert "Resuming from step" in done.stdout and "4 of 4" not in done.stderr
+    workers = [work_on(tmp_path), work_on(tmp_path)]
+    outputs = [worker.communicate(timeout=300)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], outputs
+    assert sum(text.count("$ python") for text in outputs) == 4
+    assert sum(text.count("Resuming from step") for text in outputs) == 1
     text = (tmp_path / "runs" / "table.md").read_text()
     assert "4 of 4 runs are finished" in text and "(n = 2)**" in text
-    again = subprocess.run(
-        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert "$ python" not in again.stdout
+    again = work_on(tmp_path).communicate(timeout=60)[0]
+    assert "$ python" not in again and "(n = 2)" in again
 
 
 def test_mistakes_of_the_command_are_said_in_a_line(tmp_path, capsys, monkeypatch):

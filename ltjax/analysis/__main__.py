@@ -1,5 +1,6 @@
 """`python -m ltjax.analysis RUN ...`: what the predictions of finished runs say, after training."""
 
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -15,8 +16,8 @@ from ltjax.analysis.tables import markdown, tables
 from ltjax.errors import UserError, plain, shown
 from ltjax.report.narrow import Continued
 from ltjax.run.files import DATA, REPORT, load_report, read_data
-from ltjax.run.predictions import Predictions, load
-from ltjax.terminal import Parser, fail
+from ltjax.run.predictions import PREDICTIONS, Predictions, load
+from ltjax.terminal import Output, Parser, fail
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     add("--json", type=pathlib.Path, metavar="FILE", help="write all numbers, too")
     add("--markdown", type=pathlib.Path, metavar="FILE", help="write the tables as a page, too")
     given = parser.parse_args(argv)
-    console = Console(file=sys.stdout, markup=False, emoji=False)
+    console = Console(file=Output(sys.stdout), markup=False, emoji=False)
     try:
         if not 1 <= given.bins <= 1000:
             raise UserError(f"--bins is {given.bins}; it must be 1 to 1,000.")
@@ -50,6 +51,8 @@ def main(argv: Sequence[str]) -> int:
             storage.write_text(given.markdown, markdown(found))
     except UserError as error:
         return fail(str(error))
+    except KeyboardInterrupt:
+        return fail("Interrupted.", code=130)
     for name, one in found.items():
         console.print(plain(name), style="bold", highlight=False, soft_wrap=True)
         for part in tables(one):
@@ -60,13 +63,19 @@ def main(argv: Sequence[str]) -> int:
 
 def _of(given) -> dict[str, Any]:
     """{the run: what it says}, or of all runs together."""
-    runs = {}
+    runs, places = {}, set()
     for folder in given.runs:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise UserError(f"{folder}: no such folder. Give the folder of a finished run.")
         if not (folder / REPORT).exists():
             raise UserError(f"{folder} has no {REPORT}: it is not a finished run.")
-        runs[str(folder)] = load_report(folder / REPORT), _counts(folder), load(folder)
+        if folder.resolve() in places:
+            raise UserError(f"{folder} is given twice.")
+        places.add(folder.resolve())
+        counts, splits = _counts(folder), load(folder)
+        if any(one.logits.shape[-1] != len(counts) for one in splits.values()):
+            raise UserError(f"{folder}: its {PREDICTIONS} and {DATA} differ in their classes.")
+        runs[str(folder)] = load_report(folder / REPORT), counts, splits
     if given.together:
         _check_alike(runs)
         report, counts, first = next(iter(runs.values()))
@@ -81,6 +90,8 @@ def _of(given) -> dict[str, Any]:
         prior = _prior(given.prior, len(counts)) if given.prior else None
         combine = report["config"].get("combine", "probs")
         found[name] = analysed(splits, counts, combine, given.bins, prior)
+        if prior is not None and "own" not in found[name]["priors"]:
+            raise UserError(f"--prior: {name} has no test image of some class of this prior.")
     return found
 
 
@@ -93,12 +104,17 @@ def _counts(folder):
 
 def _check_alike(runs):
     """Refuse runs whose test images are not the same."""
-    (name, (report, _, splits)), *others = runs.items()
-    for other, (its_report, _, its_splits) in others:
+    (name, (report, counts, splits)), *others = runs.items()
+    for other, (its_report, its_counts, its_splits) in others:
         same = np.array_equal(splits["test"].label, its_splits["test"].label)
         ours, theirs = report["config"]["data"]["name"], its_report["config"]["data"]["name"]
         if ours != theirs or not same:
             raise UserError(f"--together: {other} is of other test images than {name}.")
+        if not np.array_equal(counts, its_counts):
+            raise UserError(f"--together: {other} was trained on other class counts than {name}.")
+        average, its_average = (one["config"].get("combine") for one in (report, its_report))
+        if average != its_average:
+            raise UserError(f"--together: {other} averages {its_average}, {name} {average}.")
         if "validation" in splits and "validation" in its_splits:
             where = ("imbalance", "imbalance_factor", "seed", "validation")
             held = [[one["config"]["data"][x] for x in where] for one in (report, its_report)]
@@ -118,7 +134,7 @@ def _prior(path, num_classes):
         raise UserError(f"--prior {path} cannot be read ({storage.reason(error)}).") from error
     except ValueError as error:
         raise UserError(f"--prior {path} is not a list of numbers, one a class.") from error
-    fits = prior.shape == (num_classes,) and np.isfinite(prior).all() and (prior >= 0).all()
+    fits = prior.shape == (num_classes,) and np.isfinite(prior.sum()) and (prior >= 0).all()
     if not fits or not prior.sum():
         raise UserError(
             f"--prior {path} has {shown(prior.tolist())}; it must have {num_classes} numbers, one "

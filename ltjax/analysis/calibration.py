@@ -36,6 +36,7 @@ def maximum_error(log_probs: np.ndarray, label: np.ndarray, bins: int = BINS) ->
 def adaptive_error(log_probs: np.ndarray, label: np.ndarray, bins: int = BINS) -> float:
     """As `expected_error`, with as many images in every bin (Nguyen and O'Connor, EMNLP 2015)."""
     confidence, right = _top(log_probs, label)
+    right = mean_of_ties(confidence, right)  # the order of images says nothing
     return _weighted(*_gaps(confidence, right, _equal_mass(confidence, bins)))
 
 
@@ -71,6 +72,12 @@ def temperature(
 def scaled(log_probs: np.ndarray, by: float) -> np.ndarray:
     """Log-probabilities at the temperature `by`."""
     return log_softmax(log_probs / by, axis=-1)
+
+
+def mean_of_ties(confidence: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Each value f64[N] replaced by the mean of those of the same confidence."""
+    _, group, count = np.unique(confidence, return_inverse=True, return_counts=True)
+    return (np.bincount(group, np.asarray(values, np.float64)) / count)[group]
 
 
 def _top(log_probs, label):

@@ -44,7 +44,7 @@ def estimated(
     log_probs: np.ndarray,
     source: np.ndarray,
     weights: np.ndarray | None = None,
-    most_steps: int = 1000,
+    most_steps: int = 200,
 ) -> np.ndarray:
     """The prior of unlabelled images, by expectation maximisation.
 
@@ -55,7 +55,7 @@ def estimated(
       log_probs: f64[N, C].
       source: f64[C], see `shifted`.
       weights: f64[N], how often each image occurs; once by default.
-      most_steps: it ends before where no class moves by more than 1e-8.
+      most_steps: it ends before where no class moves by more than 1e-6.
 
     Returns:
       f64[C].
@@ -67,7 +67,7 @@ def estimated(
         ratio = prior / source  # [C]
         new = ratio * (weights / (probs @ ratio) @ probs)
         moved, prior = np.abs(new - prior).max(), new
-        if moved < 1e-8:
+        if moved < 1e-6:
             break
     return prior
 

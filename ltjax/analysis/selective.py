@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ltjax.analysis.calibration import mean_of_ties
+
 
 def risk_coverage(log_probs: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The error of the most confident share of images, for every share.
@@ -11,8 +13,9 @@ def risk_coverage(log_probs: np.ndarray, label: np.ndarray) -> tuple[np.ndarray,
     Returns:
       coverage f64[N], rising to 1, and risk f64[N], the error among so many.
     """
-    order = np.argsort(-log_probs.max(-1), kind="stable")
-    wrong = (log_probs.argmax(-1) != label)[order]
+    confidence = log_probs.max(-1)
+    order = np.argsort(-confidence, kind="stable")
+    wrong = mean_of_ties(confidence, log_probs.argmax(-1) != label)[order]
     number = np.arange(1, len(label) + 1)
     return number / len(label), np.cumsum(wrong) / number
 

@@ -103,6 +103,8 @@ def _independent(test, size, combine):
 def _priors(log_probs, label, counts, own):
     """Accuracies on test sets of other class frequencies; see ltjax.analysis.priors.
 
+    Those that need images of a class without any are left out.
+
     Each as the run predicts; for the known prior, of predictions made for the training prior or
     for a uniform one; and with the prior estimated from the images without labels.
     """
@@ -142,14 +144,15 @@ def _fitted(average, label, held_out, counts, combine, bins):
     theirs = ensembles.average(held_out.logits, combine)
     fitted = calibration.temperature(theirs, held_out.label, weight[held_out.label])
     mended = _numbers(calibration.scaled(average, fitted), label, bins)
-    # of a class that nothing was held out of, nothing is known: it counts as the rarest does
-    known = np.where(own > 0, weight, weight.max())
+    # of a class that nothing was held out of, nothing is known: it is in every set
+    known = np.where(own > 0, weight, np.inf)
     sets = selective.conformal_sets(theirs, held_out.label, average, LEVEL, known)
     where = {"all": np.ones(num_classes, bool), **groups(counts)}
     return {
         "temperature": {"value": fitted, "images": len(held_out.label), "numbers": mended},
         "conformal": {
             "level": LEVEL,
+            "classes_not_held_out": int((own == 0).sum()),
             "size": float(sets.sum(-1).mean()),
             "coverage": {
                 name: selective.coverage(sets[group[label]], label[group[label]])

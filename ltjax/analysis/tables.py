@@ -55,7 +55,7 @@ def tables(found: Mapping[str, Any]) -> Iterable[Table | str]:
             f"Conformal sets at {100 * conformal['level']:g} %: {conformal['size']:.2f} classes on "
             f"average, the true one among them on {groups} %. They and the temperature T were "
             f"fitted on {fitted['images']:,} held-out images, classes weighted as in the test "
-            f"split."
+            f"split.{_not_held_out(conformal)}"
         )
     else:
         yield (
@@ -76,6 +76,13 @@ def markdown(analyses: Mapping[str, Mapping[str, Any]]) -> str:
     return plain("\n\n".join(parts) + "\n")
 
 
+def _not_held_out(conformal):
+    count = conformal["classes_not_held_out"]
+    if not count:
+        return ""
+    return f" Of {count} classes nothing was held out: they are in every set, and T ignores them."
+
+
 def _by_number(found):
     table = _table("accuracy by number of experts", ["subsets", "acc", "groups", "acc of groups"])
     independent = {one["size"]: one for one in found["ensembles"]}
@@ -93,7 +100,9 @@ def _by_number(found):
 
 def _priors(found):
     """Rows are test sets, columns how predictions are made for them."""
-    columns = list(next(iter(found.values()))) if found else []
+    if not found:
+        return "No other class frequencies: some class has no test image."
+    columns = list(next(iter(found.values())))
     table = _table("accuracy on test sets of other class frequencies", columns)
     for name, row in found.items():
         table.add_row(name, *(_percent(row[column]) for column in columns))

@@ -13,7 +13,7 @@ from ltjax.compare.bands import verdicts
 from ltjax.compare.tables import notes, page, table
 from ltjax.errors import UserError, plain
 from ltjax.report.narrow import Continued
-from ltjax.terminal import Parser, fail
+from ltjax.terminal import Output, Parser, fail
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,14 +27,14 @@ def main(argv: Sequence[str]) -> int:
     add("folders", nargs="*", type=pathlib.Path, metavar="FOLDER")
     add("--markdown", type=pathlib.Path, metavar="FILE", help="write a page, too")
     add("--table", help="a planned table: a TOML file, or the name of one that comes with ltjax")
-    add("--workdir", type=pathlib.Path, help="of --table, above the folders of its runs")
+    add("--workdir", help="of --table, above the folders of its runs")
     add("--show", action="store_true", help="of --table, only show what is finished")
     given = parser.parse_args(argv)
     if given.table:
         return _planned(parser, given)
-    if not given.folders or given.workdir or given.show:
+    if not given.folders or given.workdir is not None or given.show:
         parser.error("give FOLDER, or --table with its options")
-    console = Console(file=sys.stdout, markup=False, emoji=False)
+    console = Console(file=Output(sys.stdout), markup=False, emoji=False)
 
     def say(text):
         console.print(plain(text), highlight=False, soft_wrap=True)
@@ -71,7 +71,7 @@ def _planned(parser, given) -> int:
 
     if given.folders or given.markdown:
         parser.error("--table goes with --workdir and --show alone")
-    console = Console(file=sys.stdout, markup=False, emoji=False)
+    console = Console(file=Output(sys.stdout), markup=False, emoji=False)
 
     def say(text):
         console.print(plain(text), highlight=False, soft_wrap=True)
@@ -79,16 +79,18 @@ def _planned(parser, given) -> int:
     try:
         table_ = plan.read(given.table)
         default = pathlib.Path("runs", f"table-{pathlib.Path(given.table).stem}")
-        folder = storage.usable(given.workdir or default, "--workdir")
+        folder = storage.usable(default if given.workdir is None else given.workdir, "--workdir")
         work.check(table_, folder)
         left = work.Left({}, []) if given.show else work.work(table_, folder, say)
         runs = work.finished(table_, folder)
         console.print(Continued(grid.grid(table_, runs, left.failed)))
         if not given.show:
-            storage.write_text(folder / "table.md", grid.page(table_, runs, left.failed))
+            work.write_page(folder, grid.page(table_, runs, left.failed))
             say(f"Page: {folder / 'table.md'}")
     except UserError as error:
         return fail(str(error))
+    except KeyboardInterrupt:
+        return fail("Interrupted.", code=130)
     except work.Stopped as stopped:
         say(f"{stopped} To resume, repeat the command.")
         return stopped.exit_code

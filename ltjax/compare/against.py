@@ -17,60 +17,93 @@ def against_best(named: Sequence[tuple[str, Run]]) -> list[dict[str, Any]]:
     """Each row against the most accurate one, over the same test images.
 
     Args:
-      named: (name of the row, run) pairs, as ltjax.compare.rows.named gives them. Runs without
-        predictions are left out, and so are those of other test images than the best row's.
+      named: (name of the row, run) pairs, as ltjax.compare.rows.named gives them.
 
     Returns:
       A dict for each other row, the most accurate first: 'method', 'than', 'estimate', 'low',
-      'high' (fractions; a 95 % interval), 'p' (of ltjax.analysis.significance.p_value, by Holm's
-      method for the number of rows) and 'seeds', how many of each.
+      'high' (fractions; a 95 % interval), 'p' (of ltjax.analysis.significance.p_value; by Holm's
+      method, for all pairs of rows, as the best is chosen by the same images) and 'seeds', how many
+      of each. Of a row that cannot be tested, 'method' and 'untested', the reason.
     """
-    right: dict[str, dict[int, np.ndarray]] = {}
-    labels = {}
+    runs: dict[str, dict[int, Run]] = {}
     for name, run in named:
-        try:
-            test = load(run.folder)["test"]
-        except UserError:
-            continue
-        said = average(test.logits, run.report["config"].get("combine", "probs")).argmax(-1)
-        labels.setdefault(name, test.label)
-        right.setdefault(name, {}).setdefault(run.report["config"]["seed"], said == test.label)
-    ranked = sorted(
-        right, key=lambda name: -statistics.mean(of.mean() for of in right[name].values())
-    )
+        runs.setdefault(name, {}).setdefault(run.report["config"]["seed"], run)
+    accuracy = {
+        name: statistics.mean(
+            run.report["splits"]["test"]["average"]["accuracy"] for run in of.values()
+        )
+        for name, of in runs.items()
+    }
+    if len(runs) < 2:
+        return []
+    best, *others = sorted(runs, key=lambda name: -accuracy[name])
+    label, theirs = _right(runs[best])
+    if isinstance(theirs, str):
+        return [{"method": plain(best), "untested": f"the best row, of which {theirs}"}]
     found = []
-    for name in ranked[1:]:
-        if not np.array_equal(labels[name], labels[ranked[0]]):
+    for name in others:
+        own, ours = _right(runs[name])
+        if not isinstance(ours, str) and not np.array_equal(own, label):
+            ours = "its test images are others"
+        if isinstance(ours, str):
+            found.append({"method": plain(name), "untested": ours})
             continue
-        ours, best = (np.stack(list(right[one].values())) for one in (name, ranked[0]))
         found.append(
             {
                 "method": plain(name),
-                "than": plain(ranked[0]),
-                **significance.difference(ours, best)._asdict(),
-                "p": significance.p_value(ours, best),
-                "seeds": [len(ours), len(best)],
+                "than": plain(best),
+                **significance.difference(ours, theirs)._asdict(),
+                "p": significance.p_value(ours, theirs),
+                "seeds": [len(ours), len(theirs)],
             }
         )
-    for one, p in zip(found, significance.holm([one["p"] for one in found]), strict=True):
+    tested = [one for one in found if "p" in one]
+    pairs = [min(1.0, one["p"] * len(runs) / 2) for one in tested]
+    for one, p in zip(tested, significance.holm(pairs), strict=True):
         one["p"] = p
     return found
 
 
 def lines(found: Sequence[dict[str, Any]]) -> list[str]:
     """The differences in words: what they are, and a line each."""
-    if not found:
-        return []
-    best = found[0]["than"]
-    return [
-        f"Against {best}, the difference in accuracy in points, its 95 % interval over test images "
-        f"and p (McNemar's exact test, of several seeds flipped signs of images; Holm's method):",
-        *(
-            f"{one['method']}: {100 * one['estimate']:+.2f} ({100 * one['low']:+.2f} to "
-            f"{100 * one['high']:+.2f}), p {_p(one['p'])}"
-            for one in found
-        ),
+    tested = [one for one in found if "p" in one]
+    said = []
+    if tested:
+        best = tested[0]["than"]
+        said.append(
+            f"Against {best}, the difference in accuracy in points, its 95 % interval over test "
+            f"images and p (McNemar's exact test, of several seeds flipped signs of images; by "
+            f"Holm's method for all pairs of rows):"
+        )
+    said += [
+        f"{one['method']}: {100 * one['estimate']:+.2f} ({100 * one['low']:+.2f} to "
+        f"{100 * one['high']:+.2f}), p {_p(one['p'])}"
+        for one in tested
     ]
+    reasons: dict[str, list[str]] = {}
+    for one in found:
+        if "untested" in one:
+            reasons.setdefault(one["untested"], []).append(one["method"])
+    return said + [
+        f"Not tested against the best row: {', '.join(names)} ({why})."
+        for why, names in reasons.items()
+    ]
+
+
+def _right(runs):
+    """The labels, and bool[seeds, N], where the average is right; or why that is not known."""
+    label, right = None, []
+    for seed, run in sorted(runs.items()):
+        try:
+            test = load(run.folder)["test"]
+        except UserError:
+            return None, f"there are no predictions of seed {seed}"
+        if label is not None and not np.array_equal(label, test.label):
+            return None, "test images differ from seed to seed"
+        label = test.label
+        said = average(test.logits, run.report["config"].get("combine", "probs"))
+        right.append(said.argmax(-1) == label)
+    return label, np.stack(right)
 
 
 def _p(value):

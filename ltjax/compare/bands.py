@@ -36,7 +36,7 @@ BANDS = [
     *_bands(("drw",), (74.5, 76), (40.4, 41.7)),
     *_bands(("balanced_softmax", "logit_adjustment"), (77.5, 80.8), (42, 46)),
     *_bands(("crt", "lws", "tau_norm"), (72.5, 75), (40, 41)),
-    *_bands(("bbn",), (79.4, 79.8), (42.5, 42.5)),
+    *_bands(("bbn",), (79.4, 79.8)),
     *_bands(("cam",), (76, 77), (41, 42)),
     *_bands(("ride",), None, (47.7, 48.6)),
 ]
@@ -92,10 +92,20 @@ def band_of(row: dict) -> Band | None:
 def unlike(config: dict) -> list[str]:
     """How a run is not what the bands are of: a shorter budget, another backbone, ..."""
     epochs, augment = config["num_epochs"], config["augment"]["name"]
+    schedule, optimizer = config["schedule"], config["optimizer"]
+    others = {
+        "batch size": (config["batch_size"], 128),
+        "schedule": (schedule["name"], "step"),
+        "learning rate": (schedule.get("lr"), 0.1),
+        "momentum": (optimizer["momentum"], 0.9),
+        "weight decay": (optimizer["weight_decay"], 2e-4),
+        "selection seed": (config["data"]["seed"], 0),
+    }
     return [
         *([f"{epochs:g} of {EPOCHS:g} epochs"] if epochs < EPOCHS else []),
         *([f"{epochs:g} epochs"] if epochs > EPOCHS else []),
         *([config["network"]["name"]] if config["network"]["name"] != "resnet32" else []),
         *([augment] if augment != "pad_crop_flip" else []),
         *(["a part held out"] if config["data"]["validation"] else []),
+        *(f"{name} {value}" for name, (value, usual) in others.items() if value != usual),
     ]

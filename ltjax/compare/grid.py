@@ -36,7 +36,10 @@ def grid(
     """
 
     def text(cell, bold=False):
-        return Text(f"**{cell}**") if bold and markdown else Text(cell, "bold" if bold else "")
+        if markdown:
+            cell = cell.replace("|", "\\|")
+            return Text(f"**{cell}**" if bold else cell)
+        return Text(cell, "bold" if bold else "")
 
     table = Table(
         title=plain(plan.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False

@@ -44,6 +44,12 @@ def _share(name):
     return cell
 
 
+def _used(row):
+    """What a program that stops when it is sure would spend on an image, on average."""
+    values = [sum(one.get("multiply_adds_used", ())) for one in row["measures"]]
+    return f"{(statistics.mean(values) or row['multiply_adds']) / 1e6:.1f} M"
+
+
 def _disagreement(row):
     values = [value for value in row["disagreement"] if value is not None]
     return f"{100 * statistics.mean(values):.1f}" if values else ""
@@ -61,6 +67,7 @@ COLUMNS = {  # what a block may name: (title, cell)
     "seeds": ("seeds", lambda row: str(len(row["seeds"]))),
     "epochs": ("epochs", lambda row: f"{row['epochs']:.3g}"),
     "multiply-adds": ("multiply-adds", lambda row: f"{row['multiply_adds'] / 1e6:.1f} M"),
+    "multiply-adds used": ("multiply-adds used", _used),
     "minutes": ("minutes", lambda row: f"{statistics.mean(row['train_seconds']) / 60:.1f}"),
     "published": ("published", quoted.shortly),
 }

@@ -17,6 +17,7 @@ network.head = "cosine"
 """
 
 import itertools
+import os
 import pathlib
 import re
 import runpy
@@ -30,6 +31,7 @@ from ltjax.errors import UserError, printable, shown
 
 _SWITCHES = ("mean_expert", "best_published", "held_out")
 _FIELDS = ("title", "about", "base", "seeds", "for_all", "columns", "rows", *_SWITCHES)
+OWN = ("table.md", "configs")  # in the folder of a table
 _OWN = ("name", "recipe")  # of a row or a column; the others are fields of the config
 
 
@@ -40,7 +42,6 @@ class Cell(NamedTuple):
     column: str
     seed: int
     config: dict[str, Any]  # plain, whole
-    overrides: dict[str, Any]  # {"data.name": value, ...}: how it differs from the base
     folder: str  # below the table's own; no two cells have the same
 
     def __hash__(self) -> int:
@@ -52,7 +53,6 @@ class Plan(NamedTuple):
 
     title: str
     about: str
-    base: str  # as --config takes it
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -82,14 +82,14 @@ def read(given: str) -> Plan:
       UserError: in a line, for a missing file or what is no plan.
     """
     path = pathlib.Path(given)
-    if not path.is_file():
+    if not os.path.isfile(given):
         if given not in examples():
             known = ", ".join(examples())
             raise UserError(f"--table: no such file {shown(given)}; {known} come with ltjax.")
         path = examples()[given]
     try:
         plan = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"--table: {path} is no TOML file ({printable(str(error))}).") from error
     except OSError as error:
         raise UserError(f"--table: {path} cannot be read ({error.strerror}).") from error
@@ -97,6 +97,8 @@ def read(given: str) -> Plan:
         return _checked(plan)
     except UserError as error:
         raise UserError(f"--table: {path}: {error}") from error
+    except RecursionError as error:
+        raise UserError(f"--table: {path}: its values are nested too deep.") from error
 
 
 def _checked(plan):
@@ -119,22 +121,16 @@ def _checked(plan):
     for name, value in switches.items():
         if not isinstance(value, bool):
             raise UserError(f"{name} is {shown(value)}; it must be true or false.")
-    base, cells = _base(texts["base"]), []
-    known = dict(_flat(base))
+    del texts["base"]
+    base, cells = _base(plan["base"]), []
+    for where in (for_all, *columns.values(), *rows.values()):
+        _refuse_what_is_said_elsewhere(where)
     for column, row, seed in itertools.product(columns, rows, seeds):
         changed = _merged(base, for_all, _fields(columns[column]), _fields(rows[row]))
         config = entered(changed, rows[row].get("recipe", row), seed)
-        cells.append(
-            Cell(
-                row,
-                column,
-                seed,
-                config,
-                {name: of for name, of in _flat(config) if known.get(name) != of},
-                f"{_as_folder(column)}/{_as_folder(row)}-{seed}",
-            )
-        )
-    if switches["held_out"] and not all(cell.config["data"].get("validation") for cell in cells):
+        folder = f"{_as_folder(column)}/{_as_folder(row)}-{seed}"
+        cells.append(Cell(row, column, seed, config, folder))
+    if switches["held_out"] and not all(map(_holds_out, cells)):
         raise UserError("held_out = true needs data.validation above 0 in each cell.")
     folders = [cell.folder for cell in cells]
     twice = next((one for one in folders if folders.count(one) > 1), None)
@@ -145,7 +141,7 @@ def _checked(plan):
 
 
 def _entries(plan, what):
-    """{name: entry} of rows or columns."""
+    """{name: entry} of rows or columns, in order."""
     entries = plan.get(what)
     if not isinstance(entries, list) or not entries or not all(map(_is_table, entries)):
         raise UserError(f"{what} must be one or more tables, each [[{what}]].")
@@ -153,9 +149,32 @@ def _entries(plan, what):
     for name in named:
         if not isinstance(name, str) or not name.isprintable() or not name:
             raise UserError(f"each of {what} needs a name{' or a recipe' * (what == 'rows')}.")
+        recipes = [one["recipe"] for one in entries if "recipe" in one]
+        if recipes and (what == "columns" or not all(isinstance(one, str) for one in recipes)):
+            why = "a recipe is of a row" if what == "columns" else "a recipe must be a text"
+            raise UserError(f"recipe is {shown(recipes[0])} in {what}; {why}.")
         if named.count(name) > 1:
             raise UserError(f"two of {what} are named {shown(name)}. Rename one.")
     return dict(zip(named, entries, strict=True))
+
+
+def _refuse_what_is_said_elsewhere(entry):
+    """Fields that the plan's own ones set; they would have no effect."""
+    method = entry.get("method")
+    if "seed" in entry:
+        raise UserError(f"seed is {shown(entry['seed'])}; the seeds of a table are its seeds.")
+    if _is_table(method) and "name" in method:
+        raise UserError(f"method.name is {shown(method['name'])}; a row's recipe names its method.")
+    if "num_experts" in entry and ":" in str(entry.get("recipe")):
+        raise UserError(
+            f"recipe is {shown(entry['recipe'])}, which says the number of experts, and so does "
+            f"num_experts. Remove one."
+        )
+
+
+def _holds_out(cell):
+    data = cell.config.get("data")
+    return _is_table(data) and bool(data.get("validation"))
 
 
 def _is_table(value):
@@ -168,13 +187,15 @@ def _fields(entry):
 
 def _base(given):
     """The config that a plan begins with, as plain dicts."""
-    (_, path), loaded = config_file.located(["", f"--config={given}"]), {}
+    (_, option), path = config_file.located(["", f"--config={given}"])
+    argument = option.removeprefix("--config=").removeprefix(path).split(":", 1)[1:]
     try:
-        loaded = runpy.run_path(path)["get_config"]()
-    except Exception as error:  # a config file may raise anything
-        raise UserError(f"base {shown(given)} failed to load: {printable(str(error))}.") from error
+        loaded = runpy.run_path(path)["get_config"](*argument)
+    except (Exception, SystemExit) as error:  # a config file may raise anything
+        why = printable(str(error)) or type(error).__name__
+        raise UserError(f"base {shown(given)} failed to load: {why}.") from error
     config_file.check(loaded, path)
-    return loaded.to_dict()
+    return loaded.to_dict() if hasattr(loaded, "to_dict") else _merged(loaded)
 
 
 def _merged(*configs):
@@ -187,13 +208,9 @@ def _merged(*configs):
     return merged
 
 
-def _flat(config, path=""):
-    for name, value in config.items():
-        if _is_table(value):
-            yield from _flat(value, f"{path}{name}.")
-        else:
-            yield f"{path}{name}", value
-
-
 def _as_folder(name):
-    return re.sub(r"[^\w.=+-]+", "-", name.replace(":", "-x")).strip("-") or "cell"
+    """A name for a folder, never hidden, and none of the table's own files."""
+    plain = re.sub(r"[^\w.=+-]+", "-", name.replace(":", "-x")).strip("-.")
+    if not plain or plain in OWN:
+        raise UserError(f"{shown(name)} cannot be the name of a folder. Rename it.")
+    return plain

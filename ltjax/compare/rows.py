@@ -45,8 +45,8 @@ def find(paths: Sequence[pathlib.Path]) -> tuple[list[Run], list[pathlib.Path]]:
     """
     runs, unfinished = {}, {}
     for path in paths:
-        folder = path.parent if path.name == REPORT and path.is_file() else path
-        if not folder.is_dir():
+        folder = path.parent if path.name == REPORT and os.path.isfile(path) else path
+        if not os.path.isdir(folder):
             raise UserError(f"{path}: no such folder. Give folders of runs, or folders above them.")
         finished = False
         for place, below, files in os.walk(folder):

@@ -8,13 +8,15 @@ import contextlib
 import fcntl
 import json
 import pathlib
+import pprint
 import shlex
 import signal
 import statistics
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from ltjax import storage
 from ltjax.compare.plan import Cell, Plan
@@ -23,8 +25,9 @@ from ltjax.config.settings import as_dict, differences
 from ltjax.errors import UserError
 from ltjax.recipes import checked, settings_of
 from ltjax.run.files import CONFIG, LOCK, REPORT, load_report
+from ltjax.terminal import Output
 
-_STOPS = {128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # ask a run to save and stop
 
 
 class Stopped(Exception):  # noqa: N818, not an error
@@ -52,34 +55,46 @@ def check(plan: Plan, folder: pathlib.Path) -> None:
     for cell in plan.cells:
         try:
             ours = as_dict(settings_of(cell.config))
-            alike = json.dumps({k: of for k, of in ours.items() if k not in ("seed", "data")})
-            if alike not in known:  # recipes take time, and know nothing of seeds
+            alike = _without(ours, "seed", "data.seed", "data.imbalance", "data.imbalance_factor")
+            if alike not in known:  # recipes take time, and know nothing of these
                 checked(cell.config)
                 known.add(alike)
         except UserError as error:
             raise UserError(f"row {cell.row!r}, column {cell.column!r}: {error}") from error
-        theirs = storage.read_json(folder / cell.folder / CONFIG, "Delete the folder of this cell.")
-        changed = differences(theirs, ours) if isinstance(theirs, dict) else {}
-        if changed:
-            said = "; ".join(f"{name} was {old}, is {new}" for name, (old, new) in changed.items())
-            raise UserError(
-                f"{folder / cell.folder} was run with another config ({said}). Restore these "
-                f"values in the table, or give another --workdir."
-            )
+        place = folder / cell.folder
+        theirs = storage.read_json(place / CONFIG, "Delete the folder of this cell.")
+        report = _report(place)
+        for config in (theirs, report and report["config"]):
+            changed = differences(config, ours) if isinstance(config, dict) else {}
+            if changed:
+                said = "; ".join(f"{k} was {old}, is {new}" for k, (old, new) in changed.items())
+                raise UserError(
+                    f"{place} was run with another config ({said}). Restore these values in the "
+                    f"table, or give another --workdir."
+                )
 
 
 def finished(plan: Plan, folder: pathlib.Path) -> dict[Cell, Run]:
-    """The finished runs of a plan.
+    """The finished runs of a plan; one whose report is damaged is not, and its command mends it.
 
     Raises:
       UserError: for a report that cannot be read.
     """
-    found = {}
-    for cell in plan.cells:
-        place = folder / cell.folder
-        if (place / REPORT).exists():
-            found[cell] = Run(place, load_report(place / REPORT))
-    return found
+    found = {cell: _report(folder / cell.folder) for cell in plan.cells}
+    return {cell: Run(folder / cell.folder, of) for cell, of in found.items() if of is not None}
+
+
+def _report(place):
+    try:
+        return load_report(place / REPORT) if (place / REPORT).exists() else None
+    except storage.Damaged:
+        return None
+
+
+def _without(config, *names):
+    """A config as text, without some fields."""
+    flat = {name: of for name, (_, of) in differences({}, config).items() if name not in names}
+    return json.dumps(flat, sort_keys=True, default=str)
 
 
 def work(plan: Plan, folder: pathlib.Path, tell: Callable[[str], None]) -> Left:
@@ -103,16 +118,16 @@ def work(plan: Plan, folder: pathlib.Path, tell: Callable[[str], None]) -> Left:
     while True:
         elsewhere, progressed = [], False
         for cell in plan.cells:
-            if cell in failed or (folder / cell.folder / REPORT).exists():
+            if cell in failed or _report(folder / cell.folder):
                 continue
-            with _claimed(locks / f"{cell.folder.replace('/', '--')}.lock") as ours:
-                if not ours or _in_use(folder / cell.folder):
+            with _claimed(locks / f"{_as_one(cell)}.lock") as claim:
+                if not claim or _in_use(folder / cell.folder):
                     elsewhere.append(cell)
                     continue
-                if (folder / cell.folder / REPORT).exists():  # finished meanwhile
+                if _report(folder / cell.folder):  # finished meanwhile
                     continue
                 tell(_ahead(plan, folder, cell, failed))
-                why = _run(plan, cell, folder / cell.folder)
+                why = _run(write_config(cell, folder), folder / cell.folder, tell, claim)
                 progressed = True
                 if why:
                     failed[cell] = why
@@ -121,10 +136,36 @@ def work(plan: Plan, folder: pathlib.Path, tell: Callable[[str], None]) -> Left:
             return Left(failed, elsewhere)
 
 
-def command(plan: Plan, cell: Cell, place: pathlib.Path) -> list[str]:
-    """What `python` is to be started with to run a cell."""
-    fields = [f"--config.{field}={_as_flag(value)}" for field, value in cell.overrides.items()]
-    return ["-m", "ltjax.main", f"--config={plan.base}", *fields, f"--workdir={place}"]
+def write_config(cell: Cell, folder: pathlib.Path) -> pathlib.Path:
+    """Write the config of a cell, whole, as a file that --config takes; returns its path.
+
+    Raises:
+      NotWritten: if the system refuses.
+    """
+    path = folder / "configs" / f"{_as_one(cell)}.py"
+    with storage.writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    text = pprint.pformat(cell.config, width=100, sort_dicts=False)
+    storage.write_text(
+        path,
+        f"import ml_collections\n\n\ndef get_config():\n"
+        f"    return ml_collections.ConfigDict(\n{textwrap.indent(text, ' ' * 8)}\n    )\n",
+    )
+    return path
+
+
+def write_page(folder: pathlib.Path, text: str) -> None:
+    """Write table.md, one process at a time.
+
+    Raises:
+      NotWritten: if the system refuses.
+    """
+    path = folder / ".locks" / "table.lock"
+    with storage.writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            storage.write_text(folder / "table.md", text)
 
 
 def seconds_left(plan: Plan, folder: pathlib.Path) -> float | None:
@@ -154,51 +195,65 @@ def _experts(cell):
     return cell.config.get("num_experts")
 
 
-def _run(plan, cell, place):
-    """Why the run of a cell failed, in a line; None if it is finished."""
-    arguments = command(plan, cell, place)
-    print(f"$ python {shlex.join(arguments)}", flush=True)
-    process = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, text=True)
-    last = ""
-    with _handing_on(process):
-        for line in process.stderr:
-            print(line, end="", file=sys.stderr, flush=True)
-            last = line.strip() or last
-        code = process.wait()
-    if code in _STOPS:
-        raise Stopped(code)
-    if code < 0:
-        return f"a signal ended it ({signal.Signals(-code).name})"
-    return last.removeprefix("ltjax: ") or f"exit code {code}" if code else None
+def _run(config, place, tell, claim):
+    """Why the run of a cell failed, in a line; None if it is finished.
 
+    Raises:
+      Stopped: if this process, or the run, was asked to stop.
+    """
+    arguments = ["-m", "ltjax.main", f"--config={config}", f"--workdir={place}"]
+    tell(f"$ python {shlex.join(arguments)}")
+    process, asked = None, []
 
-@contextlib.contextmanager
-def _handing_on(process):
-    """Signals to stop go to the run, which saves; Ctrl-C reaches it by itself."""
-    before = {signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None)}
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        before[number] = signal.signal(number, lambda number, _: process.send_signal(number))
+    def hand_on(number, frame):
+        asked.append(number)
+        if process:
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, hand_on) for number in _SIGNALS}
     try:
-        yield
+        # a group of its own: Ctrl-C reaches the run once, from here; the claim lives as long as it
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=0,
+            pass_fds=(claim.fileno(),),
+        )
+        for number in asked[:1]:  # before there was a run
+            process.send_signal(number)
+        lines = []
+        for line in process.stderr:
+            print(line, end="", file=Output(sys.stderr), flush=True)
+            lines = [*lines[-20:], line.strip()]
+        code = process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    stopped = [number for number in _SIGNALS if code in (128 + number, -number)]
+    if code and (asked or stopped):
+        raise Stopped(128 + (asked or stopped)[0])
+    if code < 0:
+        return f"a signal ended it ({signal.Signals(-code).name})"
+    said = [line for line in lines if line.startswith("ltjax: ")] or list(filter(None, lines))
+    return (said[-1] if said else f"exit code {code}").removeprefix("ltjax: ") if code else None
 
 
 @contextlib.contextmanager
-def _claimed(path: pathlib.Path) -> Iterator[bool]:
-    """Whether this process has a lock on the file, for the length of the block."""
+def _claimed(path: pathlib.Path) -> Iterator[TextIO | None]:
+    """The file, locked for the length of the block; None if another process has the lock."""
     with storage.writing(path):
         file = path.open("a")
     with file:
-        yield _locked(file)
+        yield file if _locked(file) else None
 
 
 def _in_use(place):
     """Whether a run is at work in a folder: started by hand, or by a process that was killed."""
     if not (place / LOCK).exists():
         return False
-    with (place / LOCK).open("a") as file:
+    with storage.writing(place / LOCK), (place / LOCK).open("a") as file:
         return not _locked(file)
 
 
@@ -223,6 +278,10 @@ def _ahead(plan, folder, cell, failed):
     return f"{_named(cell)}: {done} of {count} cells are finished{lost}{about}."
 
 
+def _as_one(cell):
+    return cell.folder.replace("/", "--")
+
+
 def _named(cell):
     return f"{cell.row}, {cell.column}, seed {cell.seed}"
 
@@ -230,9 +289,3 @@ def _named(cell):
 def _duration(seconds):
     hours, minutes = divmod(max(1, round(seconds / 60)), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
-def _as_flag(value):
-    if isinstance(value, list):
-        return f"({''.join(f'{one!r},' for one in value)})"
-    return str(value)

@@ -18,7 +18,8 @@ PREDICTIONS = "predictions.npz"
 _REMEDY = "Delete it and report.json; the command of the run writes both again."
 
 
-_OF_CONTENT = (ValueError, TypeError, KeyError, EOFError, AttributeError, MemoryError)
+# What NumPy and zipfile raise for files that are not what was written.
+_OF_CONTENT = (ValueError, TypeError, KeyError, EOFError, AttributeError, MemoryError, RuntimeError)
 
 
 class Predictions(NamedTuple):
@@ -69,8 +70,8 @@ def load(folder: pathlib.Path) -> dict[str, Predictions]:
     path = folder / PREDICTIONS
     if not path.is_file():
         raise UserError(
-            f"{folder} has no {PREDICTIONS}. It is written at the end of a run; of one of an "
-            f"earlier version, delete report.json and repeat its command."
+            f"{folder} has no {PREDICTIONS}. It is written at the end of a run, but not with "
+            f"config.predictions=none. Delete report.json and repeat the run's command."
         )
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -103,7 +104,10 @@ def is_good(folder: pathlib.Path) -> bool:
 def _fits(one):
     experts, images, classes = one.logits.shape
     return (
-        one.logits.dtype == np.float32
+        min(one.logits.shape) > 0
+        and one.logits.dtype == np.float32
+        and np.isfinite(one.logits).all()
+        and one.label.dtype.kind == one.experts.dtype.kind == "i"
         and one.label.shape == (images,)
         and one.experts.shape == (experts,)
         and one.label.min(initial=0) >= 0
