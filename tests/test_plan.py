@@ -73,7 +73,7 @@ def test_each_place_of_the_table_is_a_run_for_each_seed(tmp_path):
         (("seeds = [0, 3]", "seeds = [0, 0]"), "seeds is [0, 0]; it must be different integers"),
         (("seeds = [0, 3]", "seeds = 3"), "seeds is 3"),
         (("title =", "titel ="), "unknown field 'titel'. Known fields: title"),
-        (('base = "digits"', ""), "base is ''; it must be a text"),
+        (('base = "digits"', ""), "base is missing; it must be a text"),
         (('base = "digits"', 'base = "digit"'), "no such file 'digit'"),
         (("mean_expert = true", "mean_expert = 1"), "mean_expert is 1; it must be true or false"),
         (('recipe = "classifier:3"', ""), "each of rows needs a name or a recipe"),

@@ -17,7 +17,7 @@ from ltjax.errors import UserError, plain, shown
 from ltjax.report.narrow import Continued
 from ltjax.run.files import DATA, REPORT, load_report, read_data
 from ltjax.run.predictions import PREDICTIONS, Predictions, load
-from ltjax.terminal import Output, Parser, fail
+from ltjax.terminal import Output, Parser, fail, finish
 
 
 def main(argv: Sequence[str]) -> int:
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         "python -m ltjax.analysis",
         description="What the predictions of finished runs say: other averages, other class "
-        "frequencies, calibration, withheld predictions. Nothing is trained.",
+        "frequencies, calibration, sets of classes. Nothing is trained.",
     )
     add = parser.add_argument
     add("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="the folder of a finished run")
@@ -133,7 +133,9 @@ def _prior(path, num_classes):
     except OSError as error:
         raise UserError(f"--prior {path} cannot be read ({storage.reason(error)}).") from error
     except ValueError as error:
-        raise UserError(f"--prior {path} is not a list of numbers, one a class.") from error
+        raise UserError(
+            f"--prior {path} is no text of numbers, one a class, between blanks."
+        ) from error
     fits = prior.shape == (num_classes,) and np.isfinite(prior.sum()) and (prior >= 0).all()
     if not fits or not prior.sum():
         raise UserError(
@@ -144,4 +146,4 @@ def _prior(path, num_classes):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    finish(main(sys.argv[1:]))

@@ -12,15 +12,15 @@ from ltjax.report.tables import as_markdown
 _NUMBERS = {  # name: (title, factor)
     "accuracy": ("accuracy, %", 100),
     "macro_f1": ("macro F1, %", 100),
-    "geometric_mean": ("geometric mean of recalls, %", 100),
-    "worst_class": ("recall of the worst class, %", 100),
+    "geometric_mean": ("g-mean of recalls, %", 100),
+    "worst_class": ("worst recall, %", 100),
     "nll": ("NLL, nats", 1),
     "brier": ("Brier", 1),
     "ece": ("ECE, %", 100),
-    "ece_adaptive": ("ECE, bins of equal size, %", 100),
-    "ece_classwise": ("ECE, mean over classes, %", 100),
+    "ece_adaptive": ("ECE, equal bins, %", 100),
+    "ece_classwise": ("ECE, classwise, %", 100),
     "mce": ("MCE, %", 100),
-    "aurc": ("area under risk-coverage, %", 100),
+    "aurc": ("AURC, %", 100),
 }
 
 
@@ -52,9 +52,10 @@ def tables(found: Mapping[str, Any]) -> Iterable[Table | str]:
             if share is not None
         )
         yield (
-            f"Conformal sets at {100 * conformal['level']:g} %: {conformal['size']:.2f} classes on "
-            f"average, the true one among them on {groups} %. They and the temperature T were "
-            f"fitted on {fitted['images']:,} held-out images, classes weighted as in the test "
+            f"Conformal sets that should hold the true class on {100 * conformal['level']:g} % of "
+            f"images have {conformal['size']:.2f} classes on average and hold it on, in percent: "
+            f"{groups}. They and the temperature T, of the average above, were fitted on "
+            f"{fitted['images']:,} held-out images, classes weighted as in the test "
             f"split.{_not_held_out(conformal)}"
         )
     else:
@@ -115,7 +116,7 @@ def _table(title, columns):
     )
     table.add_column("", no_wrap=True)
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", min_width=max(map(len, column.split())))
     return table
 
 

@@ -13,7 +13,7 @@ from ltjax.compare.bands import verdicts
 from ltjax.compare.tables import notes, page, table
 from ltjax.errors import UserError, plain
 from ltjax.report.narrow import Continued
-from ltjax.terminal import Output, Parser, fail
+from ltjax.terminal import Output, Parser, fail, finish
 
 
 def main(argv: Sequence[str]) -> int:
@@ -81,11 +81,16 @@ def _planned(parser, given) -> int:
         default = pathlib.Path("runs", f"table-{pathlib.Path(given.table).stem}")
         folder = storage.usable(default if given.workdir is None else given.workdir, "--workdir")
         work.check(table_, folder)
-        left = work.Left({}, []) if given.show else work.work(table_, folder, say)
+
+        def write(failed):
+            text = grid.page(table_, work.finished(table_, folder), failed)
+            work.write_page(folder, text)
+
+        left = work.Left({}, []) if given.show else work.work(table_, folder, say, write)
         runs = work.finished(table_, folder)
         console.print(Continued(grid.grid(table_, runs, left.failed)))
         if not given.show:
-            work.write_page(folder, grid.page(table_, runs, left.failed))
+            write(left.failed)
             say(f"Page: {folder / 'table.md'}")
     except UserError as error:
         return fail(str(error))
@@ -100,4 +105,4 @@ def _planned(parser, given) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    finish(main(sys.argv[1:]))

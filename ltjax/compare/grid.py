@@ -81,18 +81,10 @@ def page(plan: Plan, runs: Mapping[Cell, Run], failed: Mapping[Cell, str]) -> st
 
     Of a plan that chooses by the held-out part, the grid alone: the test split selects nothing.
     """
-    what = (
-        "Balanced accuracy of the average of experts on the held-out part of the training set"
-        if plan.held_out
-        else "Accuracy of the average of experts on the test split"
-    )
     parts = [
         f"# {plan.title}",
         plan.about.strip(),
-        f"{len(runs):,} of {len(plan.cells):,} runs are finished. {what}, in percent: mean ± "
-        f"standard deviation over n seeds of training, of the last state."
-        + " *published*: what others report for this method."
-        * (not plan.held_out),
+        _how(plan, len(runs)),
         as_markdown(grid(plan, runs, failed, markdown=True)),
         *(f"{cell.row}, {cell.column}, seed {cell.seed}: {why}" for cell, why in failed.items()),
         _published_lines(plan),
@@ -104,6 +96,23 @@ def page(plan: Plan, runs: Mapping[Cell, Run], failed: Mapping[Cell, str]) -> st
             body = page_of(found, against_best(named)).partition("\n\n")[2].strip()
             parts += [f"## {column}", body]
     return plain("\n\n".join(filter(None, parts)) + "\n")
+
+
+def _how(plan, finished):
+    """What the numbers of a page are, in sentences."""
+    said = [f"{finished:,} of {len(plan.cells):,} runs are finished."]
+    if plan.held_out:
+        said.append("Balanced accuracy of the average of experts on the held-out part of the")
+        said.append("training set")
+    else:
+        said.append("Accuracy of the average of experts on the test split")
+    spread = "mean ± standard deviation over n seeds of training"
+    said[-1] += f", in percent: {spread}, of the last state."
+    if len(plan.seeds) > 1:
+        said.append("In bold: the highest mean of several seeds, which is no test.")
+    if not plan.held_out:
+        said.append("*published*: what others report for this method.")
+    return " ".join(said)
 
 
 def _named(plan, column, runs):

@@ -109,11 +109,14 @@ def _checked(plan):
     seeds = plan.get("seeds", [0])
     fits = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
     if not fits or not seeds or len(set(seeds)) < len(seeds):
-        raise UserError(f"seeds is {shown(seeds)}; it must be different integers from 0 on.")
+        raise UserError(
+            f"seeds is {shown(seeds)}; it must be different integers, such as [0, 1, 2]."
+        )
     texts = {name: plan.get(name, "") for name in ("title", "about", "base")}
     for name, text in texts.items():
         if not isinstance(text, str) or not (text or name == "about"):
-            raise UserError(f"{name} is {shown(text)}; it must be a text.")
+            given = shown(text) if name in plan else "missing"
+            raise UserError(f"{name} is {given}; it must be a text.")
     for_all = plan.get("for_all", {})
     if not isinstance(for_all, dict):
         raise UserError(f"for_all is {shown(for_all)}; it must be a table of fields.")

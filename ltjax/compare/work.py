@@ -70,7 +70,7 @@ def check(plan: Plan, folder: pathlib.Path) -> None:
                 said = "; ".join(f"{k} was {old}, is {new}" for k, (old, new) in changed.items())
                 raise UserError(
                     f"{place} was run with another config ({said}). Restore these values in the "
-                    f"table, or give another --workdir."
+                    f"table, delete that folder, or give another --workdir."
                 )
 
 
@@ -97,7 +97,12 @@ def _without(config, *names):
     return json.dumps(flat, sort_keys=True, default=str)
 
 
-def work(plan: Plan, folder: pathlib.Path, tell: Callable[[str], None]) -> Left:
+def work(
+    plan: Plan,
+    folder: pathlib.Path,
+    tell: Callable[[str], None],
+    after: Callable[[dict[Cell, str]], None] = lambda failed: None,
+) -> Left:
     """Run the cells that are not finished, one after another, but for those claimed elsewhere.
 
     A cell that fails is reported and left for the next time; a cell that was cut short is resumed.
@@ -106,6 +111,7 @@ def work(plan: Plan, folder: pathlib.Path, tell: Callable[[str], None]) -> Left:
       plan: whose cells `check` found right.
       folder: of the table; made if it is missing.
       tell: called with lines of text.
+      after: called after each cell with what has failed so far.
 
     Raises:
       Stopped: if a signal stopped the run of a cell.
@@ -132,6 +138,7 @@ def work(plan: Plan, folder: pathlib.Path, tell: Callable[[str], None]) -> Left:
                 if why:
                     failed[cell] = why
                     tell(f"{_named(cell)} failed: {why}")
+                after(failed)
         if not progressed:
             return Left(failed, elsewhere)
 

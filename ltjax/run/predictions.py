@@ -60,13 +60,14 @@ def packed(
 _RANGE = {name: (np.finfo(name).min, np.finfo(name).max) for name in ("float32", "float16")}
 
 
-def load(folder: pathlib.Path) -> dict[str, Predictions]:
+def load(folder: str | pathlib.Path) -> dict[str, Predictions]:
     """The predictions of a run by split.
 
     Raises:
       UserError: if there are none.
       Damaged: if the file is not what was written.
     """
+    folder = pathlib.Path(folder)
     path = folder / PREDICTIONS
     if not path.is_file():
         raise UserError(
@@ -92,7 +93,7 @@ def load(folder: pathlib.Path) -> dict[str, Predictions]:
     return found
 
 
-def is_good(folder: pathlib.Path) -> bool:
+def is_good(folder: str | pathlib.Path) -> bool:
     """Whether predictions.npz is there, and what was written."""
     try:
         load(folder)
