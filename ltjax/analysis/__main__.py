@@ -17,7 +17,7 @@ from ltjax.errors import UserError, plain, shown
 from ltjax.report.narrow import Continued
 from ltjax.run.files import DATA, REPORT, load_report, read_data
 from ltjax.run.predictions import PREDICTIONS, Predictions, load
-from ltjax.terminal import Output, Parser, fail, finish
+from ltjax.terminal import Interrupts, Output, Parser, fail, finish
 
 
 def main(argv: Sequence[str]) -> int:
@@ -146,4 +146,5 @@ def _prior(path, num_classes):
 
 
 if __name__ == "__main__":
+    Interrupts().after = "What is finished is kept."
     finish(main(sys.argv[1:]))

@@ -13,7 +13,7 @@ from ltjax.compare.bands import verdicts
 from ltjax.compare.tables import notes, page, table
 from ltjax.errors import UserError, plain
 from ltjax.report.narrow import Continued
-from ltjax.terminal import Output, Parser, fail, finish
+from ltjax.terminal import Interrupts, Output, Parser, fail, finish
 
 
 def main(argv: Sequence[str]) -> int:
@@ -105,4 +105,5 @@ def _planned(parser, given) -> int:
 
 
 if __name__ == "__main__":
+    Interrupts().after = "What is finished is kept."
     finish(main(sys.argv[1:]))
