@@ -93,7 +93,7 @@ def test_markup_is_text_in_a_table_of_methods(tmp_path):
 
 def test_a_report_that_is_nested_too_deep_is_damaged(tmp_path):
     one = report("classifier")
-    text = json.dumps(one)[:-1] + ', "deep": ' + "[" * 900 + "]" * 900 + "}"
+    text = json.dumps(one)[:-1] + ', "deep": ' + "[" * 3000 + "]" * 3000 + "}"
     path = tmp_path / "report.json"
     path.write_text(text)
     with pytest.raises(Damaged, match="nested too deep|not JSON"):

@@ -52,7 +52,13 @@ ODD += [
 ODD += [-(10**400), 2**31, 2**63, 2**64, 1e308, -1e308, 1e-320, float("nan")]
 ODD += [float("inf"), -float("inf"), -0.0, [float("nan")], (10**400,), [True], (0.2, 0.2), "none"]
 ODD += [np.int64(3), np.float32(0.5), np.float64("nan"), np.bool_(True), np.str_("a")]
-ODD += [np.zeros(2), np.zeros(()), np.array(["a", "b"]), np.float16("inf"), np.datetime64("NaT")]
+ODD += [
+    np.zeros(2),
+    np.zeros(()),
+    np.array(["a", "b"]),
+    np.float16("inf"),
+    np.datetime64("NaT", "s"),
+]
 
 
 UNPRINTABLE = [Unprintable("digits"), Unprintable("deep")]
