@@ -89,12 +89,13 @@ def explained(error: Exception, path: str | None, options: Iterable[str]) -> str
         name, *hint = str(error.args[0]).splitlines()  # 'name', in quotes; did you mean ...?
         hint = hint[0] if hint else "Check its spelling, or add it to the file."
         return f"The config file has no group of fields {printable(name)}. {printable(hint)}"
-    group = re.match(r"flag --(config\.\S+?)=(.*): .* as a ConfigDict", first)
+    group = re.match(r"flag --config\.(\S+?)=(.*): .* as a ConfigDict", first)
     if group:
-        named = f"; to choose by name, use --{group[1]}.name={shortened(group[2])}"
+        name = f"{group[1]}.name"
+        use = f"; to choose by name, use --config.{name}={shortened(group[2])}"
         return (
-            f"{group[1]} is a group of fields and cannot be set to {shown(group[2])}"
-            f"{named if f'{group[1]}.name'[7:] in dict(all_fields()) else ''}. See --help."
+            f"config.{group[1]} is a group of fields and cannot be set to {shown(group[2])}"
+            f"{use if name in dict(all_fields()) else ''}. See --help."
         )
     unsupported = re.match(r"Type <class '([\w.]+)'> of field config\.(\S+) is not supp", first)
     if unsupported:

@@ -6,17 +6,19 @@ bug: it becomes a NotWritten or a UserError with the system's own reason. Nothin
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 from ltjax.errors import UserError, shown
 
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _PATTERN = "*?["  # Orbax and TFDS take a path with one of these for a pattern
 # What the environment may refuse, besides what is a mistake in the program.
 _REFUSALS = [
@@ -152,6 +154,25 @@ def read_json(path: pathlib.Path, remedy: str) -> Any:
         raise UserError(f"{path} cannot be read ({reason(error)}). {remedy}") from error
     except (ValueError, RecursionError) as error:  # not JSON, or not text
         raise Damaged(f"{path} is damaged: it is not JSON. {remedy}") from error
+
+
+def locked(file: TextIO, where: pathlib.Path) -> bool:
+    """Lock an open file, until it is closed or its process ends; False if another one has the lock.
+
+    Raises:
+      UserError: if the file system has no locks; the message names `where`, a --workdir or a part
+        of one.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise UserError(
+                f"{where} is in a file system without locks ({error.strerror}), which keep two "
+                f"runs apart. Give another --workdir."
+            ) from error
+        return False
+    return True
 
 
 def sync(path: pathlib.Path) -> None:

@@ -12,6 +12,8 @@ import sys
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
+from rich.console import Console
+
 from ltjax.errors import plain
 
 _CURSOR = "\x1b[?25h"  # shows it: a progress bar hides it
@@ -49,6 +51,16 @@ class Output:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
+
+
+def console(quiet: bool = False) -> Console:
+    """A console on standard output that takes text as it is, and stops nothing if it is gone."""
+    return Console(file=Output(sys.stdout), quiet=quiet, markup=False, emoji=False)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is, above a progress bar if there is one."""
+    console.print(plain(text), highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def show(text: str) -> None:

@@ -23,13 +23,14 @@ from ltjax.run import checkpoint
 from ltjax.run import folder as run_folder
 from ltjax.run.checkpoint import Position
 from ltjax.run.compiled import Compiled
-from ltjax.run.console import own_console, say
+from ltjax.run.console import own_console
 from ltjax.run.files import REPORT, load_report
 from ltjax.run.loop import Evaluation, Loop, number
 from ltjax.run.predictions import PREDICTIONS, Predictions, is_good, packed
 from ltjax.run.saving import Checkpoints
 from ltjax.run.shared import Run, SetAside
 from ltjax.runtime import check_switches, use_cache
+from ltjax.terminal import say
 
 
 def run(

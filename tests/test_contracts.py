@@ -212,8 +212,7 @@ def test_initialising_with_less_effort_and_together_gives_the_same_numbers(shape
     )
     assert all(jax.tree.leaves(same))
     if shape == (1, 1):
-        # XLA's own default, which the tests lower for everything else
-        effort = {"xla_backend_optimization_level": 3}
+        effort = {"xla_backend_optimization_level": 3}  # XLA's default, not the tests'
         init = jax.jit(ours.many.init, compiler_options=effort)
         assert_trees_equal(numbers(together), numbers(init(keys, toy.info().example)))
 

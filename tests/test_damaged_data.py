@@ -3,6 +3,8 @@
 What is read is what was written, whatever happens to any file.
 """
 
+import dataclasses
+import json
 import pathlib
 import re
 import shutil
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from ltjax.config.settings import Data
-from ltjax.data import datasets
+from ltjax.data import datasets, stored
 from ltjax.data.stored import DamagedSet, Stored
 from ltjax.errors import UserError
 
@@ -179,3 +181,44 @@ def test_an_image_of_another_kind_in_the_source_is_told_as_damage(good, copy, mo
     told, found = read(copy)
     assert "(an image is no PNG of 8 x 8 pixels and 1 channels). It is kept as" in told[1], told
     assert_same(found, good[1])
+
+
+def test_a_split_that_is_not_what_its_manifest_says_is_made_again(tmp_path):
+    data = Data(name="digits", imbalance_factor=10.0, dir=str(tmp_path))
+    datasets.prepare(data, tell=lambda text: None)
+    good = datasets.load(data)
+    (path,) = pathlib.Path(tmp_path).glob("digits_lt/exp_10/*/metadata.json")
+    metadata = json.loads(path.read_text())
+    metadata["manifest"]["train"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(metadata))
+    told = []
+    assert datasets.load(data, told.append).manifest == good.manifest
+    assert "its train split is not what its manifest says: sha256 differ" in told[0]
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_a_data_set_that_only_tensorflow_reads_is_refused(tmp_path, monkeypatch, download):
+    """As TFDS's own default leaves it: stored as tfrecord."""
+    data = Data(name="digits", imbalance_factor=10.0, dir=str(tmp_path), download=download)
+    datasets.prepare(data, tell=lambda text: None)
+    (path,) = pathlib.Path(tmp_path).glob("digits/*/dataset_info.json")
+    path.write_text(path.read_text().replace("array_record", "tfrecord"))
+    other = dataclasses.replace(data, imbalance_factor=5.0)
+    monkeypatch.setattr(stored, "has_tensorflow", lambda: False)
+    with pytest.raises(UserError, match=r"'digits' .* stored as tfrecord.*config\.data\.dir"):
+        datasets.prepare(other, tell=lambda text: None)
+    (path,) = pathlib.Path(tmp_path).glob("digits_lt/exp_10/*/dataset_info.json")
+    path.write_text(path.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(UserError, match=r"'digits_lt' .* stored as tfrecord"):
+        datasets.load(data)
+
+
+def test_a_split_under_anothers_name_is_put_aside(tmp_path):
+    data = Data(name="digits", imbalance_factor=10.0, dir=str(tmp_path))
+    datasets.prepare(data, tell=lambda text: None)
+    folder = tmp_path / "digits_lt"
+    (folder / "exp_10").rename(folder / "exp_5")
+    told = []
+    other = datasets.load(dataclasses.replace(data, imbalance_factor=5.0), told.append)
+    assert "its train split is 'exp, imbalance factor 10, seed 0'" in told[0]
+    assert other.info.class_counts.tolist()[-1] == 24  # floor(124 / 5)

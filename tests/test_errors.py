@@ -1,15 +1,11 @@
 """Mistakes a user can make: each gives one line that names the value and what would work."""
 
-import dataclasses
-import json
-import pathlib
-
 import pytest
 import toy
 
 from ltjax import train
-from ltjax.config.settings import Data, settings_from
-from ltjax.data import datasets, preparing, stored
+from ltjax.config.settings import settings_from
+from ltjax.data import preparing
 from ltjax.errors import UserError
 from ltjax.methods import METHODS, Row
 from ltjax.methods.classifier import recipe
@@ -317,44 +313,3 @@ def test_a_data_folder_that_cannot_be_written_is_named(tmp_path):
     path.write_text("")
     message = refused(tmp_path / "run", data={"name": "digits", "dir": str(path)})
     assert str(path) in message and "config.data.dir" in message
-
-
-def test_a_split_that_is_not_what_its_manifest_says_is_made_again(tmp_path):
-    data = Data(name="digits", imbalance_factor=10.0, dir=str(tmp_path))
-    datasets.prepare(data, tell=lambda text: None)
-    good = datasets.load(data)
-    (path,) = pathlib.Path(tmp_path).glob("digits_lt/exp_10/*/metadata.json")
-    metadata = json.loads(path.read_text())
-    metadata["manifest"]["train"]["sha256"] = "0" * 64
-    path.write_text(json.dumps(metadata))
-    told = []
-    assert datasets.load(data, told.append).manifest == good.manifest
-    assert "its train split is not what its manifest says: sha256 differ" in told[0]
-
-
-@pytest.mark.parametrize("download", [False, True])
-def test_a_data_set_that_only_tensorflow_reads_is_refused(tmp_path, monkeypatch, download):
-    """As TFDS's own default leaves it: stored as tfrecord."""
-    data = Data(name="digits", imbalance_factor=10.0, dir=str(tmp_path), download=download)
-    datasets.prepare(data, tell=lambda text: None)
-    (path,) = pathlib.Path(tmp_path).glob("digits/*/dataset_info.json")
-    path.write_text(path.read_text().replace("array_record", "tfrecord"))
-    other = dataclasses.replace(data, imbalance_factor=5.0)
-    monkeypatch.setattr(stored, "has_tensorflow", lambda: False)
-    with pytest.raises(UserError, match=r"'digits' .* stored as tfrecord.*config\.data\.dir"):
-        datasets.prepare(other, tell=lambda text: None)
-    (path,) = pathlib.Path(tmp_path).glob("digits_lt/exp_10/*/dataset_info.json")
-    path.write_text(path.read_text().replace("array_record", "tfrecord"))
-    with pytest.raises(UserError, match=r"'digits_lt' .* stored as tfrecord"):
-        datasets.load(data)
-
-
-def test_a_split_under_anothers_name_is_put_aside(tmp_path):
-    data = Data(name="digits", imbalance_factor=10.0, dir=str(tmp_path))
-    datasets.prepare(data, tell=lambda text: None)
-    folder = tmp_path / "digits_lt"
-    (folder / "exp_10").rename(folder / "exp_5")
-    told = []
-    other = datasets.load(dataclasses.replace(data, imbalance_factor=5.0), told.append)
-    assert "its train split is 'exp, imbalance factor 10, seed 0'" in told[0]
-    assert other.info.class_counts.tolist()[-1] == 24  # floor(124 / 5)

@@ -17,10 +17,10 @@ from ltjax import train
 from ltjax.compare import rows, tables
 from ltjax.compare.__main__ import main
 from ltjax.errors import plain
-from ltjax.run.console import own_console, say
+from ltjax.run.console import own_console
 from ltjax.run.files import load_report
 from ltjax.storage import Damaged
-from ltjax.terminal import fail, show
+from ltjax.terminal import fail, say, show
 
 HOSTILE = "[red]a[/red] [/] :smile: \x1b[2J\x1b]0;title\x07\x9b31m\u202e\r\b"
 SHOWN = r"[red]a[/red] [/] :smile: \x1b[2J\x1b]0;title\x07\x9b31m\u202e\r\x08"

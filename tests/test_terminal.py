@@ -10,8 +10,7 @@ import pytest
 from conftest import ROOT
 from rich.console import Console
 
-from ltjax.run.console import say
-from ltjax.terminal import Output
+from ltjax.terminal import Output, say
 
 
 class Gone(io.StringIO):

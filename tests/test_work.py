@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -110,6 +111,33 @@ def test_a_cell_that_another_process_has_is_left_to_it(plan, tmp_path, started):
     # the locks of processes that ended are free
     assert work.work(plan, tmp_path / "runs", lambda text: None).elsewhere == []
     assert len(work.finished(plan, tmp_path / "runs")) == 4
+
+
+def test_a_worker_stops_though_its_run_just_ended(plan, tmp_path, monkeypatch):
+    class Ends:
+        """A run that is finished when the signal arrives."""
+
+        stderr = ()
+
+        def __init__(self, *words, **options):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        send_signal = wait = staticmethod(lambda *number: 0)
+
+    monkeypatch.setattr(work.subprocess, "Popen", Ends)
+    with pytest.raises(work.Stopped) as stopped:
+        work.work(plan, tmp_path / "runs", lambda text: None)
+    assert stopped.value.exit_code == 143
+
+
+def test_no_two_cells_share_a_lock_or_a_config(tmp_path):
+    """A file's name has the column, two dashes and the row."""
+    text = PLAN.replace('"twenty"', '"a"').replace('"drw"', '"drw"\nname = "b--c"')
+    text += '[[columns]]\nname = "a--b"\n[[rows]]\nrecipe = "crt"\nname = "c"\n'
+    (tmp_path / "plan.toml").write_text(text)
+    cells = plans.read(str(tmp_path / "plan.toml")).cells
+    configs = [work.write_config(cell, tmp_path) for cell in cells]
+    assert len(set(configs)) == len(cells) == 2 * 3 * 2
 
 
 def test_what_was_run_with_another_config_is_refused(plan, tmp_path):

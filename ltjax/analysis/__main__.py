@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from ltjax import storage
 from ltjax.analysis.summary import analysed
 from ltjax.analysis.tables import markdown, tables
-from ltjax.errors import UserError, plain, shown
+from ltjax.errors import UserError, shown
 from ltjax.report.narrow import Continued
 from ltjax.run.files import DATA, REPORT, load_report, read_data
 from ltjax.run.predictions import PREDICTIONS, Predictions, load
-from ltjax.terminal import Interrupts, Output, Parser, fail, finish
+from ltjax.terminal import Interrupts, Parser, console, fail, finish, say
 
 
 def main(argv: Sequence[str]) -> int:
@@ -40,7 +39,6 @@ def main(argv: Sequence[str]) -> int:
     add("--json", type=pathlib.Path, metavar="FILE", help="write all numbers, too")
     add("--markdown", type=pathlib.Path, metavar="FILE", help="write the tables as a page, too")
     given = parser.parse_args(argv)
-    console = Console(file=Output(sys.stdout), markup=False, emoji=False)
     try:
         if not 1 <= given.bins <= 1000:
             raise UserError(f"--bins is {given.bins}; it must be 1 to 1,000.")
@@ -51,13 +49,11 @@ def main(argv: Sequence[str]) -> int:
             storage.write_text(given.markdown, markdown(found))
     except UserError as error:
         return fail(str(error))
-    except KeyboardInterrupt:
-        return fail("Interrupted.", code=130)
+    out = console()
     for name, one in found.items():
-        console.print(plain(name), style="bold", highlight=False, soft_wrap=True)
+        say(out, name)
         for part in tables(one):
-            whole = Continued(part) if isinstance(part, Table) else part
-            console.print(whole, "", highlight=False)
+            out.print(Continued(part) if isinstance(part, Table) else part, "", highlight=False)
     return 0
 
 
@@ -146,5 +142,5 @@ def _prior(path, num_classes):
 
 
 if __name__ == "__main__":
-    Interrupts().after = "What is finished is kept."
+    Interrupts().after = "Repeat the command."
     finish(main(sys.argv[1:]))

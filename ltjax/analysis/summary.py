@@ -103,19 +103,17 @@ def _independent(test, size, combine):
 def _priors(log_probs, label, counts, own):
     """Accuracies on test sets of other class frequencies; see ltjax.analysis.priors.
 
-    Those that need images of a class without any are left out.
-
     Each as the run predicts; for the known prior, of predictions made for the training prior or
-    for a uniform one; and with the prior estimated from the images without labels.
+    for a uniform one; and with the prior estimated from the images without labels. Test sets with
+    images of a class that there are none of are left out.
     """
     num_classes = len(counts)
     order = np.argsort(-counts, kind="stable")  # the largest class first, whatever its number
     targets = {"uniform": priors.uniform(num_classes), "train": counts / counts.sum()}
     for factor in priors.FACTORS:
         for name, backward in (("forward", False), ("backward", True)):
-            targets[f"{name} {factor}"] = np.empty(num_classes)
-            falling = priors.long_tailed(num_classes, factor, backward)
-            targets[f"{name} {factor}"][order] = falling
+            target = targets[f"{name} {factor}"] = np.empty(num_classes)
+            target[order] = priors.long_tailed(num_classes, factor, backward)
     if own is not None:
         targets["own"] = own
     seen = np.bincount(label, minlength=num_classes) > 0

@@ -1,19 +1,17 @@
-"""The table of finished runs: `python -m ltjax.compare runs/a runs/b ...`."""
+"""The table of finished runs, `python -m ltjax.compare runs/a ...`, or a planned one, --table."""
 
 import pathlib
 import sys
 from collections.abc import Sequence
-
-from rich.console import Console
 
 from ltjax import storage
 from ltjax.compare import rows as runs_as_rows
 from ltjax.compare.against import against_best, lines
 from ltjax.compare.bands import verdicts
 from ltjax.compare.tables import notes, page, table
-from ltjax.errors import UserError, plain
+from ltjax.errors import UserError
 from ltjax.report.narrow import Continued
-from ltjax.terminal import Interrupts, Output, Parser, fail, finish
+from ltjax.terminal import Interrupts, Parser, console, fail, finish, say
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,11 +32,7 @@ def main(argv: Sequence[str]) -> int:
         return _planned(parser, given)
     if not given.folders or given.workdir is not None or given.show:
         parser.error("give FOLDER, or --table with its options")
-    console = Console(file=Output(sys.stdout), markup=False, emoji=False)
-
-    def say(text):
-        console.print(plain(text), highlight=False, soft_wrap=True)
-
+    out = console()
     try:
         runs, unfinished = runs_as_rows.find(given.folders)
         named = runs_as_rows.named(runs)
@@ -50,18 +44,18 @@ def main(argv: Sequence[str]) -> int:
         return fail(str(error))
     except OSError as error:
         return fail(f"{given.markdown} cannot be written: {error.strerror}.")
-    console.print(table(rows, console.width))
+    out.print(table(rows, out.width))
     for note in [*notes(rows), *lines(against), *verdicts(rows)]:
-        say(note)
+        say(out, note)
     first = {}
     for name, run in named:
         same = first.setdefault((name, run.report["config"]["seed"]), run)
         if same is not run:
-            say(f"{run.folder} is left out: it has the config and seed of {same.folder}.")
+            say(out, f"{run.folder} is left out: it has the config and seed of {same.folder}.")
     for folder in unfinished:
-        say(f"{folder} is left out: it is not finished.")
+        say(out, f"{folder} is left out: it is not finished.")
     if given.markdown:
-        say(f"Page: {given.markdown}")
+        say(out, f"Page: {given.markdown}")
     return 0
 
 
@@ -71,36 +65,33 @@ def _planned(parser, given) -> int:
 
     if given.folders or given.markdown:
         parser.error("--table goes with --workdir and --show alone")
-    console = Console(file=Output(sys.stdout), markup=False, emoji=False)
-
-    def say(text):
-        console.print(plain(text), highlight=False, soft_wrap=True)
-
+    out = console()
     try:
         table_ = plan.read(given.table)
         default = pathlib.Path("runs", f"table-{pathlib.Path(given.table).stem}")
         folder = storage.usable(default if given.workdir is None else given.workdir, "--workdir")
         work.check(table_, folder)
 
+        def tell(text):
+            say(out, text)
+
         def write(failed):
             text = grid.page(table_, work.finished(table_, folder), failed)
             work.write_page(folder, text)
 
-        left = work.Left({}, []) if given.show else work.work(table_, folder, say, write)
+        left = work.Left({}, []) if given.show else work.work(table_, folder, tell, write)
         runs = work.finished(table_, folder)
-        console.print(Continued(grid.grid(table_, runs, left.failed)))
+        out.print(Continued(grid.grid(table_, runs, left.failed)))
         if not given.show:
             write(left.failed)
-            say(f"Page: {folder / 'table.md'}")
+            say(out, f"Page: {folder / 'table.md'}")
     except UserError as error:
         return fail(str(error))
-    except KeyboardInterrupt:
-        return fail("Interrupted.", code=130)
     except work.Stopped as stopped:
-        say(f"{stopped} To resume, repeat the command.")
+        say(out, f"{stopped} To resume, repeat the command.")
         return stopped.exit_code
     for line in grid.failures(left.failed, left.elsewhere):
-        say(line)
+        say(out, line)
     return 1 if left.failed else 0
 
 

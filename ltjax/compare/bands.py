@@ -1,7 +1,8 @@
 """Where published results of a method lie, as a test of an implementation at full length.
 
-Of ResNet-32, 200 epochs, crop and flip, the standard split. Each band is the range of what several
-sources report for one network; the mean of several seeds should fall inside.
+Of ResNet-32, 200 epochs, crop and flip, the standard split. Each band is about the range of what
+several sources report for one network (ltjax.compare.published); the mean of several seeds should
+fall inside.
 """
 
 from collections.abc import Sequence
@@ -91,21 +92,18 @@ def band_of(row: dict) -> Band | None:
 
 def unlike(config: dict) -> list[str]:
     """How a run is not what the bands are of: a shorter budget, another backbone, ..."""
-    epochs, augment = config["num_epochs"], config["augment"]["name"]
-    schedule, optimizer = config["schedule"], config["optimizer"]
-    others = {
-        "batch size": (config["batch_size"], 128),
-        "schedule": (schedule["name"], "step"),
-        "learning rate": (schedule.get("lr"), 0.1),
-        "momentum": (optimizer["momentum"], 0.9),
-        "weight decay": (optimizer["weight_decay"], 2e-4),
-        "selection seed": (config["data"]["seed"], 0),
-    }
-    return [
-        *([f"{epochs:g} of {EPOCHS:g} epochs"] if epochs < EPOCHS else []),
-        *([f"{epochs:g} epochs"] if epochs > EPOCHS else []),
-        *([config["network"]["name"]] if config["network"]["name"] != "resnet32" else []),
-        *([augment] if augment != "pad_crop_flip" else []),
-        *(["a part held out"] if config["data"]["validation"] else []),
-        *(f"{name} {value}" for name, (value, usual) in others.items() if value != usual),
+    epochs, schedule, optimizer = config["num_epochs"], config["schedule"], config["optimizer"]
+    budget = f"{epochs:g}{f' of {EPOCHS:g}' * (epochs < EPOCHS)} epochs"
+    usual = [
+        (budget, epochs, EPOCHS),
+        ("{}", config["network"]["name"], "resnet32"),
+        ("{}", config["augment"]["name"], "pad_crop_flip"),
+        ("a part held out", config["data"]["validation"], 0),
+        ("batch size {}", config["batch_size"], 128),
+        ("schedule {}", schedule["name"], "step"),
+        ("learning rate {}", schedule.get("lr"), 0.1),
+        ("momentum {}", optimizer["momentum"], 0.9),
+        ("weight decay {}", optimizer["weight_decay"], 2e-4),
+        ("selection seed {}", config["data"]["seed"], 0),
     ]
+    return [said.format(value) for said, value, expected in usual if value != expected]

@@ -12,9 +12,10 @@ from ltjax.compare.against import against_best
 from ltjax.compare.plan import Cell, Plan
 from ltjax.compare.published import PUBLISHED
 from ltjax.compare.rows import Run, rows
-from ltjax.compare.tables import page as page_of
+from ltjax.compare.tables import paragraphs
 from ltjax.errors import plain
 from ltjax.report.tables import as_markdown
+from ltjax.report.wording import with_spread
 
 NOT_RUN = "not run"
 
@@ -48,7 +49,7 @@ def grid(
     found = {column: _shares(plan, column, runs) for column in plan.columns}
     quotes = {column: _quotes(plan, column, runs) for column in plan.columns}
     for column in plan.columns:
-        table.add_column(plain(column), justify="right", no_wrap=True)
+        table.add_column(text(plain(column)), justify="right", no_wrap=True)
         if any(quotes[column].values()):
             table.add_column("published", justify="right", no_wrap=True)
     best = {column: _best(of) for column, of in found.items()}
@@ -93,8 +94,7 @@ def page(plan: Plan, runs: Mapping[Cell, Run], failed: Mapping[Cell, str]) -> st
         named = _named(plan, column, runs)
         if named:
             found = rows(named)
-            body = page_of(found, against_best(named)).partition("\n\n")[2].strip()
-            parts += [f"## {column}", body]
+            parts += [f"## {column}", *paragraphs(found, against_best(named))]
     return plain("\n\n".join(filter(None, parts)) + "\n")
 
 
@@ -102,12 +102,13 @@ def _how(plan, finished):
     """What the numbers of a page are, in sentences."""
     said = [f"{finished:,} of {len(plan.cells):,} runs are finished."]
     if plan.held_out:
-        said.append("Balanced accuracy of the average of experts on the held-out part of the")
-        said.append("training set")
+        what, where = "Balanced accuracy", "held-out part of the training set"
     else:
-        said.append("Accuracy of the average of experts on the test split")
-    spread = "mean ± standard deviation over n seeds of training"
-    said[-1] += f", in percent: {spread}, of the last state."
+        what, where = "Accuracy", "test split"
+    said.append(
+        f"{what} of the average of experts on the {where}, in percent: mean ± standard deviation "
+        f"over n seeds of training, of the last state."
+    )
     if len(plan.seeds) > 1:
         said.append("In bold: the highest mean of several seeds, which is no test.")
     if not plan.held_out:
@@ -150,17 +151,15 @@ def _best(found):
 def _cell(shares, cells, failed):
     if shares is None:
         return "failed" if any(cell in failed for cell in cells) else NOT_RUN
-    return _with_spread(shares[0])
+    return _with_number(shares[0])
 
 
 def _mean_expert(shares):
-    return NOT_RUN if shares is None else _with_spread(shares[1])
+    return NOT_RUN if shares is None else _with_number(shares[1])
 
 
-def _with_spread(shares):
-    values = [100 * share for share in shares]
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{spread} (n = {len(values)})"
+def _with_number(shares):
+    return f"{with_spread(shares)} (n = {len(shares)})"
 
 
 def _of_best(plan, column):

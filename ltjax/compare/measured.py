@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from ltjax import storage
 from ltjax.compare import quoted
 from ltjax.errors import UserError
+from ltjax.report.wording import in_percent, with_spread
 
 _BLOCK = re.compile(
     r"(<!-- measured: ([^;>]+); ([^;>]+)((?:; [^;>]+)*) -->\n).*?(<!-- end of measured -->)",
@@ -30,20 +31,6 @@ def _gain(row):
     return [average - expert for average, expert in pairs]
 
 
-def _spread(values):
-    values = [100 * value for value in values]
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{spread}"
-
-
-def _share(name):
-    def cell(row):
-        values = row["test"].get(name)
-        return "none" if values is None else f"{100 * statistics.mean(values):.1f}"
-
-    return cell
-
-
 def _used(row):
     """What a program that stops when it is sure would spend on an image, on average."""
     values = [sum(one.get("multiply_adds_used", ())) for one in row["measures"]]
@@ -52,17 +39,17 @@ def _used(row):
 
 def _disagreement(row):
     values = [value for value in row["disagreement"] if value is not None]
-    return f"{100 * statistics.mean(values):.1f}" if values else ""
+    return in_percent(values) if values else ""
 
 
 COLUMNS = {  # what a block may name: (title, cell)
-    "mean expert": ("mean expert", lambda row: _spread(row["mean_expert"])),
-    "accuracy": ("average", lambda row: _spread(row["test"]["accuracy"])),
-    "gain": ("gain", lambda row: _spread(_gain(row))),
-    "many": ("many", _share("many")),
-    "medium": ("medium", _share("medium")),
-    "few": ("few", _share("few")),
-    "ece": ("ECE", _share("ece")),
+    "mean expert": ("mean expert", lambda row: with_spread(row["mean_expert"])),
+    "accuracy": ("average", lambda row: with_spread(row["test"]["accuracy"])),
+    "gain": ("gain", lambda row: with_spread(_gain(row))),
+    "many": ("many", lambda row: in_percent(row["test"].get("many"))),
+    "medium": ("medium", lambda row: in_percent(row["test"].get("medium"))),
+    "few": ("few", lambda row: in_percent(row["test"].get("few"))),
+    "ece": ("ECE", lambda row: in_percent(row["test"].get("ece"))),
     "disagreement": ("disagreement", _disagreement),
     "seeds": ("seeds", lambda row: str(len(row["seeds"]))),
     "epochs": ("epochs", lambda row: f"{row['epochs']:.3g}"),

@@ -31,8 +31,8 @@ from ltjax.errors import UserError, printable, shown
 
 _SWITCHES = ("mean_expert", "best_published", "held_out")
 _FIELDS = ("title", "about", "base", "seeds", "for_all", "columns", "rows", *_SWITCHES)
-OWN = ("table.md", "configs")  # in the folder of a table
-_OWN = ("name", "recipe")  # of a row or a column; the others are fields of the config
+_RESERVED = ("table.md", "configs")  # in the folder of a table, besides the columns
+_NOT_OF_CONFIG = ("name", "recipe")  # in a row or a column; the others are fields of the config
 
 
 class Cell(NamedTuple):
@@ -148,14 +148,14 @@ def _entries(plan, what):
     entries = plan.get(what)
     if not isinstance(entries, list) or not entries or not all(map(_is_table, entries)):
         raise UserError(f"{what} must be one or more tables, each [[{what}]].")
+    for recipe in (one["recipe"] for one in entries if "recipe" in one):
+        if what == "columns" or not isinstance(recipe, str):
+            why = "a recipe is of a row" if what == "columns" else "a recipe must be a text"
+            raise UserError(f"recipe is {shown(recipe)} in {what}; {why}.")
     named = [one.get("name", one.get("recipe")) for one in entries]
     for name in named:
         if not isinstance(name, str) or not name.isprintable() or not name:
             raise UserError(f"each of {what} needs a name{' or a recipe' * (what == 'rows')}.")
-        recipes = [one["recipe"] for one in entries if "recipe" in one]
-        if recipes and (what == "columns" or not all(isinstance(one, str) for one in recipes)):
-            why = "a recipe is of a row" if what == "columns" else "a recipe must be a text"
-            raise UserError(f"recipe is {shown(recipes[0])} in {what}; {why}.")
         if named.count(name) > 1:
             raise UserError(f"two of {what} are named {shown(name)}. Rename one.")
     return dict(zip(named, entries, strict=True))
@@ -185,7 +185,7 @@ def _is_table(value):
 
 
 def _fields(entry):
-    return {name: value for name, value in entry.items() if name not in _OWN}
+    return {name: value for name, value in entry.items() if name not in _NOT_OF_CONFIG}
 
 
 def _base(given):
@@ -212,8 +212,8 @@ def _merged(*configs):
 
 
 def _as_folder(name):
-    """A name for a folder, never hidden, and none of the table's own files."""
-    plain = re.sub(r"[^\w.=+-]+", "-", name.replace(":", "-x")).strip("-.")
-    if not plain or plain in OWN:
+    """A name for a folder: never hidden, none of the table's own files, without two dashes."""
+    plain = re.sub(r"[^\w.=+]+", "-", name.replace(":", "-x")).strip("-.")
+    if not plain or plain in _RESERVED:
         raise UserError(f"{shown(name)} cannot be the name of a folder. Rename it.")
     return plain

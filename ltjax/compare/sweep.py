@@ -21,9 +21,10 @@ from ltjax.mesh import process_zero_first
 from ltjax.methods import METHODS
 from ltjax.recipes import check_devices, recipe_of, settings_of
 from ltjax.run import folder as rundir
-from ltjax.run.console import own_console, say
+from ltjax.run.console import own_console
 from ltjax.run.divergence import Diverged
 from ltjax.run.files import CONFIG
+from ltjax.terminal import say
 from ltjax.train import read, run
 
 

@@ -13,7 +13,15 @@ from ltjax.compare.bands import verdicts
 from ltjax.compare.rows import COLUMNS, in_common
 from ltjax.errors import plain
 from ltjax.report.tables import as_markdown
-from ltjax.report.wording import LEGEND, data_title, in_words, measured, setting
+from ltjax.report.wording import (
+    LEGEND,
+    data_title,
+    in_percent,
+    in_words,
+    measured,
+    setting,
+    with_spread,
+)
 
 # Columns that a narrow console leaves out, in this order.
 _OPTIONAL = ("parameters", "min", "ep.", "MACs", "ECE", "expert", "med", "many", "few")
@@ -55,15 +63,20 @@ def table(rows: Sequence[dict], width: int | None = None) -> Table:
 
 
 def page(rows: Sequence[dict], against: Sequence[dict] = ()) -> str:
-    """The comparison as a Markdown page.
+    """The comparison as a Markdown page; arguments as those of `paragraphs`."""
+    titles = {data_title(row["config"]) for row in rows}
+    title = f"# Methods compared on {titles.pop() if len(titles) == 1 else 'several data sets'}"
+    return plain("\n\n".join([title, *paragraphs(rows, against)]) + "\n")
+
+
+def paragraphs(rows: Sequence[dict], against: Sequence[dict] = ()) -> list[str]:
+    """What a page says of its rows, in Markdown.
 
     Args:
       rows: from ltjax.compare.rows.rows.
       against: from ltjax.compare.against.against_best.
     """
-    titles = {data_title(row["config"]) for row in rows}
-    parts = [
-        f"# Methods compared on {titles.pop() if len(titles) == 1 else 'several data sets'}",
+    return [
         *_for_all(rows),
         f"Experts: {_experts(rows)}; seeds: {_seeds(rows)}. Test split, "
         f"last state; after ±, the standard deviation over seeds. {LEGEND} *expert* is "
@@ -78,7 +91,6 @@ def page(rows: Sequence[dict], against: Sequence[dict] = ()) -> str:
         *machines(rows),
         *quoted.beside_ours(rows),
     ]
-    return plain("\n\n".join(parts) + "\n")
 
 
 def notes(rows: Sequence[dict]) -> list[str]:
@@ -108,14 +120,14 @@ def notes(rows: Sequence[dict]) -> list[str]:
 
 def _columns(rows):
     """{title: cells}, all there are."""
-    columns = {COLUMNS["accuracy"]: [_with_spread(row["test"]["accuracy"]) for row in rows]}
+    columns = {COLUMNS["accuracy"]: [with_spread(row["test"]["accuracy"]) for row in rows]}
     published = [quoted.shortly(row) for row in rows]
     if any(published):
         columns["published"] = published
     for name, title in COLUMNS.items():
-        columns.setdefault(title, [_percent(row["test"].get(name)) for row in rows])
+        columns.setdefault(title, [in_percent(row["test"].get(name)) for row in rows])
     return columns | {
-        "expert": [_percent(row["mean_expert"]) for row in rows],
+        "expert": [in_percent(row["mean_expert"]) for row in rows],
         "parameters": [_short(row["parameters"]) for row in rows],
         "MACs": [_short(row["multiply_adds"]) for row in rows],
         "ep.": [f"{row['epochs']:.3g}" for row in rows],
@@ -182,12 +194,3 @@ def _short(count):
 
 def _minutes(seconds):
     return f"{seconds / 60:.1f}" if seconds < 600 else f"{seconds / 60:,.0f}"
-
-
-def _percent(values):
-    return "none" if values is None else f"{100 * statistics.mean(values):.1f}"
-
-
-def _with_spread(values):
-    mean = f"{100 * statistics.mean(values):.2f}"
-    return f"{mean} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else mean

@@ -4,6 +4,7 @@ Any number of processes, on any machines that share the folder, may work on one 
 claimed by a lock, which the system releases when its process ends, however it ends.
 """
 
+import collections
 import contextlib
 import fcntl
 import json
@@ -175,33 +176,6 @@ def write_page(folder: pathlib.Path, text: str) -> None:
             storage.write_text(folder / "table.md", text)
 
 
-def seconds_left(plan: Plan, folder: pathlib.Path) -> float | None:
-    """How long the other cells take on one such machine, by those that are finished.
-
-    By the cells of the same row, else by those of as many experts, else by all; None without any.
-    """
-    done = finished(plan, folder)
-    seconds = {cell: run.report["cost"]["train_seconds"] for cell, run in done.items()}
-    total = 0.0
-    for cell in plan.cells:
-        if cell in done:
-            continue
-        alike = [
-            [of for one, of in seconds.items() if one.row == cell.row],
-            [of for one, of in seconds.items() if _experts(one) == _experts(cell)],
-            list(seconds.values()),
-        ]
-        known = next(filter(None, alike), None)
-        if known is None:
-            return None
-        total += statistics.median(known)
-    return total
-
-
-def _experts(cell):
-    return cell.config.get("num_experts")
-
-
 def _run(config, place, tell, claim):
     """Why the run of a cell failed, in a line; None if it is finished.
 
@@ -230,21 +204,24 @@ def _run(config, place, tell, claim):
         )
         for number in asked[:1]:  # before there was a run
             process.send_signal(number)
-        lines = []
+        lines = collections.deque(maxlen=20)
         for line in process.stderr:
             print(line, end="", file=Output(sys.stderr), flush=True)
-            lines = [*lines[-20:], line.strip()]
+            lines.append(line.strip())
         code = process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    stopped = [number for number in _SIGNALS if code in (128 + number, -number)]
-    if code and (asked or stopped):
-        raise Stopped(128 + (asked or stopped)[0])
+    # a run that ends by itself just then is finished; this process stops all the same
+    stops = asked or [number for number in _SIGNALS if code in (128 + number, -number)]
+    if stops:
+        raise Stopped(128 + stops[0])
+    if not code:
+        return None
     if code < 0:
         return f"a signal ended it ({signal.Signals(-code).name})"
     said = [line for line in lines if line.startswith("ltjax: ")] or list(filter(None, lines))
-    return (said[-1] if said else f"exit code {code}").removeprefix("ltjax: ") if code else None
+    return said[-1].removeprefix("ltjax: ") if said else f"exit code {code}"
 
 
 @contextlib.contextmanager
@@ -253,7 +230,7 @@ def _claimed(path: pathlib.Path) -> Iterator[TextIO | None]:
     with storage.writing(path):
         file = path.open("a")
     with file:
-        yield file if _locked(file) else None
+        yield file if storage.locked(file, path) else None
 
 
 def _in_use(place):
@@ -261,28 +238,38 @@ def _in_use(place):
     if not (place / LOCK).exists():
         return False
     with storage.writing(place / LOCK), (place / LOCK).open("a") as file:
-        return not _locked(file)
-
-
-def _locked(file):
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise UserError(
-            f"{file.name} is in a file system without locks ({error.strerror}), which keep two "
-            f"processes apart. Give another --workdir."
-        ) from error
-    return True
+        return not storage.locked(file, place)
 
 
 def _ahead(plan, folder, cell, failed):
-    done, count = len(finished(plan, folder)), len(plan.cells)
-    seconds = seconds_left(plan, folder)
-    about = f", about {_duration(seconds)} left on one such machine" if seconds else ""
+    done = finished(plan, folder)
     lost = f", {len(failed)} failed" if failed else ""
-    return f"{_named(cell)}: {done} of {count} cells are finished{lost}{about}."
+    seconds = _seconds_left(plan, done)
+    about = f", about {_duration(seconds)} left on one such machine" if seconds else ""
+    return f"{_named(cell)}: {len(done)} of {len(plan.cells)} cells are finished{lost}{about}."
+
+
+def _seconds_left(plan, done):
+    """How long the other cells take on one such machine; None if none is finished.
+
+    By the finished cells of the same row, else by those of as many experts, else by all.
+    """
+    seconds = [(cell, run.report["cost"]["train_seconds"]) for cell, run in done.items()]
+    if not seconds:
+        return None
+    total = 0.0
+    for cell in (cell for cell in plan.cells if cell not in done):
+        alike = (
+            [of for one, of in seconds if one.row == cell.row],
+            [of for one, of in seconds if _experts(one) == _experts(cell)],
+            [of for _, of in seconds],
+        )
+        total += statistics.median(next(filter(None, alike)))
+    return total
+
+
+def _experts(cell):
+    return cell.config.get("num_experts")
 
 
 def _as_one(cell):

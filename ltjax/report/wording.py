@@ -1,6 +1,7 @@
 """Words about runs: the data, the setting, what heads amount to. Nothing here needs JAX."""
 
 import itertools
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from ltjax.data.splits import FEW, MANY
@@ -66,6 +67,18 @@ def of_heads(result: dict, multiply_adds: int) -> Iterable[str]:
     for name, values in result.get("measures", {}).items():
         shown = ", ".join(measured(name, value, multiply_adds) for value in values)
         yield f"Mean over test images, {in_words(name)}: {shown}."
+
+
+def with_spread(shares: Sequence[float]) -> str:
+    """Shares in percent: their mean and, of several, their standard deviation."""
+    values = [100 * share for share in shares]
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread}"
+
+
+def in_percent(shares: Sequence[float] | None) -> str:
+    """The mean of shares in percent; "none" for lack of classes."""
+    return "none" if shares is None else f"{100 * statistics.mean(shares):.1f}"
 
 
 def in_words(name: str) -> str:

@@ -1,6 +1,5 @@
 """What a person sees of a run: a progress bar on a terminal, plain lines elsewhere."""
 
-import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -15,8 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ltjax.errors import plain
-from ltjax.terminal import Output
+from ltjax.terminal import console, say
 
 
 class Display:
@@ -104,10 +102,4 @@ class Speed:
 
 def own_console() -> Console:
     """The console of this process, on standard output; silent but for process 0."""
-    quiet = jax.process_index() != 0
-    return Console(file=Output(sys.stdout), quiet=quiet, markup=False, emoji=False)
-
-
-def say(console: Console, text: str) -> None:
-    """Print a line as it is, above a progress bar if there is one."""
-    console.print(plain(text), highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return console(quiet=jax.process_index() != 0)

@@ -21,8 +21,8 @@ from ltjax.learner import TrainState
 from ltjax.mesh import fetch
 from ltjax.phases import Phase
 from ltjax.run.compiled import Compiled
-from ltjax.run.console import say
 from ltjax.run.shared import Run, SetAside
+from ltjax.terminal import say
 
 BATCH = "diverged.npz"  # in the folder of a run that stopped
 

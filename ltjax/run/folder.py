@@ -1,8 +1,6 @@
 """The folder of a run: its config, its lock and its log. Only process 0 writes."""
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -24,8 +22,6 @@ from ltjax.data.info import DataInfo
 from ltjax.errors import UserError
 from ltjax.run.checkpoint import FOLDER as CHECKPOINTS
 from ltjax.run.files import CONFIG, DATA, LOCK, LOG, read_data
-
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def default(config: Mapping[str, Any], what: str) -> pathlib.Path:
@@ -56,8 +52,11 @@ def claimed(folder: pathlib.Path, settings: Settings) -> Iterator[None]:
             f"{folder} cannot be used ({storage.reason(error)}). Give another --workdir."
         ) from error
     with lock or contextlib.nullcontext():
-        if lock:
-            _lock(lock, folder)
+        if lock and not storage.locked(lock, folder):
+            raise UserError(
+                f"Another process is using {folder}. Wait for it to finish, or give another "
+                f"--workdir."
+            )
         _check_or_begin(folder, as_dict(settings))
         try:
             yield
@@ -233,21 +232,6 @@ def _scalars(name, value):
     if isinstance(value, list):
         return [(f"{name}/expert{i}", x) for i, x in enumerate(value, 1) if x is not None]
     return [(name, value)] if isinstance(value, float) else []
-
-
-def _lock(file, folder):
-    """Take the lock that is released when the process ends."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            raise UserError(
-                f"{folder} is in a file system without locks ({error.strerror}), which keep two "
-                f"runs apart. Give another --workdir."
-            ) from error
-        raise UserError(
-            f"Another process is using {folder}. Wait for it to finish, or give another --workdir."
-        ) from error
 
 
 def _check_whose(folder):

@@ -24,11 +24,12 @@ from ltjax.mesh import fetch
 from ltjax.phases import Phase, steps_per_epoch
 from ltjax.run.checkpoint import Position
 from ltjax.run.compiled import Compiled
-from ltjax.run.console import Display, Speed, say
+from ltjax.run.console import Display, Speed
 from ltjax.run.divergence import Watch
 from ltjax.run.shared import Run
 from ltjax.run.signals import Signals
 from ltjax.run.steps_per_call import most_steps, strides
+from ltjax.terminal import say
 
 
 class Stopped(Exception):  # noqa: N818, not an error

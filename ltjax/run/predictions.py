@@ -18,6 +18,7 @@ PREDICTIONS = "predictions.npz"
 _REMEDY = "Delete it and report.json; the command of the run writes both again."
 
 
+_RANGE = {name: (np.finfo(name).min, np.finfo(name).max) for name in ("float32", "float16")}
 # What NumPy and zipfile raise for files that are not what was written.
 _OF_CONTENT = (ValueError, TypeError, KeyError, EOFError, AttributeError, MemoryError, RuntimeError)
 
@@ -55,9 +56,6 @@ def packed(
                 of = kept
             arrays[f"{split}_{name}"] = np.asarray(of)
     return arrays, {"dtype": dtype, "rounding": rounding}
-
-
-_RANGE = {name: (np.finfo(name).min, np.finfo(name).max) for name in ("float32", "float16")}
 
 
 def load(folder: str | pathlib.Path) -> dict[str, Predictions]:
